@@ -1,0 +1,1 @@
+"""KeyProvider over the REST API of Fortanix DSM. Imports nothing by itself."""

@@ -1,0 +1,1 @@
+"""KMS v2 messages, the unix socket and the server. Imports nothing by itself."""
