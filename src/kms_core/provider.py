@@ -1,0 +1,236 @@
+"""The port to a key service: KeyProvider, and the values that cross it."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import enum
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from attrs import frozen
+
+from kms_core.errors import (
+    KeyCompromised,
+    KeyDeactivated,
+    KeyDestroyed,
+    KeyDisabled,
+    KeyNotActive,
+    KeyNotFound,
+    KeyUnsuitable,
+    ProviderAnswerRefused,
+    ProviderError,
+    ProviderTimeout,
+    SealedSeedNotAuthentic,
+)
+
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+
+T = TypeVar("T")
+
+
+class KeyState(enum.Enum):
+    """Life cycle of a key, in DSM's words (KMIP's)."""
+
+    PRE_ACTIVE = "PreActive"
+    ACTIVE = "Active"
+    DEACTIVATED = "Deactivated"
+    COMPROMISED = "Compromised"
+    DESTROYED = "Destroyed"
+    DELETED = "Deleted"
+
+
+@frozen(kw_only=True)
+class KeyDescription:
+    """What the key service says of the configured key, at one moment.
+
+    Attributes:
+        kid: Stable id of this key version; DSM: the UUID.
+        name: The key's name, when it has one.
+        state: Where it is in its life cycle.
+        enabled: Whether cryptographic operations are enabled; independent of state.
+        algorithm: ``AES`` for a key that we can use.
+        size_bits: Key size in bits, when the service tells.
+        can_encrypt: Whether key and caller may both encrypt, as far as is told.
+        can_decrypt: The same for decrypt.
+        replaced: kid of the key that this one took over from, when there is a link.
+        replacement: kid of the key that took over from this one, likewise.
+    """
+
+    kid: str
+    name: str | None = None
+    state: KeyState = KeyState.ACTIVE
+    enabled: bool = True
+    algorithm: str = "AES"
+    size_bits: int | None = None
+    can_encrypt: bool = True
+    can_decrypt: bool = True
+    replaced: str | None = None
+    replacement: str | None = None
+
+    def judge(self) -> None:
+        """Return if the key may seal and open.
+
+        A deactivated key counts as deactivated even if it is disabled as well: DSM
+        accounts can disable a key when its deactivation date passes
+        (``mark_key_disable_when_deactivated``), and a date must not work like an
+        explicit word (design section 7).
+
+        Raises:
+            KeyDestroyed, KeyCompromised, KeyDisabled: The key must not be used.
+            KeyNotFound: It is deleted.
+            KeyDeactivated, KeyNotActive: Its state allows no encryption.
+            KeyUnsuitable: It is no AES key, or an operation is missing.
+        """
+        label = f"key {self.kid}"
+        unfit = _UNFIT_STATES.get(self.state)
+        if unfit is not None:
+            raise unfit(f"{label} is {self.state.value.lower()}")
+        if not self.enabled:
+            raise KeyDisabled(f"{label} is disabled")
+        if self.state is KeyState.PRE_ACTIVE:
+            raise KeyNotActive(f"{label} is not active yet")
+        if self.algorithm != "AES":
+            raise KeyUnsuitable(f"{label} is not an AES key")
+        missing = [
+            operation
+            for operation, allowed in (
+                ("ENCRYPT", self.can_encrypt),
+                ("DECRYPT", self.can_decrypt),
+            )
+            if not allowed
+        ]
+        if missing:
+            raise KeyUnsuitable(f"{label} does not allow {' and '.join(missing)}")
+
+
+_UNFIT_STATES: Final[dict[KeyState, type[ProviderError]]] = {
+    KeyState.DESTROYED: KeyDestroyed,
+    KeyState.COMPROMISED: KeyCompromised,
+    KeyState.DELETED: KeyNotFound,
+    KeyState.DEACTIVATED: KeyDeactivated,
+}
+
+
+@frozen
+class Ciphertext:
+    """What the key service made of a plaintext under one kid.
+
+    Attributes:
+        cipher: The ciphertext proper.
+        iv: The nonce that the service chose; may be empty for services without one.
+        tag: The authentication tag; likewise.
+    """
+
+    cipher: bytes
+    iv: bytes
+    tag: bytes
+
+
+class KeyProvider(abc.ABC):
+    """A key service that keeps the KEK and uses it for us.
+
+    Callers use ``describe``, ``encrypt`` and ``decrypt``; implementers write
+    ``_describe``, ``_encrypt`` and ``_decrypt``. The public methods end every call at
+    its deadline and turn whatever else escapes into the core's error family, so that
+    callers see ProviderError and SealedSeedNotAuthentic only. Cancellation passes.
+
+    A deadline is an absolute time of the running event loop, in seconds. Methods may
+    be called concurrently, from one event loop.
+    """
+
+    async def describe(
+        self, kid: str | None = None, *, deadline: float
+    ) -> KeyDescription:
+        """Return what the service says of a key; it need not be fit for use.
+
+        Args:
+            kid: The key to describe; None resolves the configured name or id.
+            deadline: Loop time at which to give up.
+
+        Raises:
+            ProviderError: KeyNotFound if there is none; outages; refusals.
+        """
+        return await _guarded("describe", self._describe(kid, deadline), deadline)
+
+    async def encrypt(
+        self, kid: str, plaintext: bytes, aad: bytes | None, *, deadline: float
+    ) -> Ciphertext:
+        """Return *plaintext* encrypted under exactly *kid*, bound to *aad*.
+
+        Args:
+            kid: The key version to use; never a name.
+            plaintext: 1 to 512 bytes.
+            aad: Additional authenticated data, or None for none at all.
+            deadline: Loop time at which to give up.
+
+        Raises:
+            ProviderError: Outages, refusals and denials.
+        """
+        return await _guarded(
+            "encrypt", self._encrypt(kid, plaintext, aad, deadline), deadline
+        )
+
+    async def decrypt(
+        self, kid: str, ciphertext: Ciphertext, aad: bytes | None, *, deadline: float
+    ) -> bytes:
+        """Return the plaintext of *ciphertext*, or raise: never doubtful bytes.
+
+        Args:
+            kid: The key version that made it.
+            ciphertext: As ``encrypt`` returned it.
+            aad: The same as for ``encrypt``.
+            deadline: Loop time at which to give up.
+
+        Raises:
+            SealedSeedNotAuthentic: It, its aad or its kid was changed.
+            ProviderError: Outages, refusals and denials.
+        """
+        return await _guarded(
+            "decrypt", self._decrypt(kid, ciphertext, aad, deadline), deadline
+        )
+
+    async def renew(self) -> None:  # noqa: B027 - optional, says its docstring
+        """Make the next call use a fresh session and connection, if there are any.
+
+        The watcher asks for it before it looks a second time at bad news, since a
+        session or one node of the service may be what is wrong. Calls in flight go on.
+        Raises nothing; a provider without sessions inherits this, which does nothing.
+        """
+
+    @abc.abstractmethod
+    async def aclose(self) -> None:
+        """End sessions and connections; bounded in time; raises nothing."""
+
+    @abc.abstractmethod
+    async def _describe(self, kid: str | None, deadline: float) -> KeyDescription:
+        """Implement ``describe``."""
+
+    @abc.abstractmethod
+    async def _encrypt(
+        self, kid: str, plaintext: bytes, aad: bytes | None, deadline: float
+    ) -> Ciphertext:
+        """Implement ``encrypt``."""
+
+    @abc.abstractmethod
+    async def _decrypt(
+        self, kid: str, ciphertext: Ciphertext, aad: bytes | None, deadline: float
+    ) -> bytes:
+        """Implement ``decrypt``."""
+
+
+async def _guarded(what: str, call: Coroutine[None, None, T], deadline: float) -> T:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await call
+    except (ProviderError, SealedSeedNotAuthentic):
+        raise
+    except TimeoutError as error:
+        raise ProviderTimeout(f"no answer to {what} before the deadline") from error
+    except Exception as error:
+        # The type's name alone: an exception's text may quote a secret.
+        raise ProviderAnswerRefused(
+            f"{what} failed in the adapter ({type(error).__name__})"
+        ) from error

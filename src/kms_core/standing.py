@@ -1,0 +1,400 @@
+"""The state machine of rotation and outages: pure, ``(standing, seen, now) -> step``.
+
+It keeps track of the announced key, of a key that may take its place, and of trouble.
+
+==========  =====================================================  =================
+phase       when                                                   Status
+==========  =====================================================  =================
+STARTING    no key proven since start                              UNAVAILABLE
+READY       last look good, key proven                             ok
+COASTING    trouble, policy ``coast``, within ``coast_for``        ok
+DEGRADED    trouble, policy ``fail``, or the time is spent         UNAVAILABLE
+DENIED      the announced key must not be used                     FAILED_PRECONDITION
+==========  =====================================================  =================
+
+Rules (design section 7):
+
+- An explicit word that the announced key must not be used (disabled, compromised,
+  destroyed) denies it after two agreeing looks. Everything else is trouble.
+- Trouble counts after three failed looks over at least 60 s if it is an outage, after
+  two agreeing ones if the key service refuses. ``on_outage`` and ``on_refused`` then
+  choose between COASTING and DEGRADED.
+- Coasting ends ``coast_for`` after the key service was last seen well.
+- A key is announced only after two equal looks and a proof. One that was announced
+  before comes back only if it says that it replaced the announced one, or after looks
+  that agree for 60 s: nodes of the key service that lag must not flip-flop.
+- A key in trouble is proven again before it is READY. READY proves it again when the
+  last proof is older than ``probe_interval``.
+- One doubtful answer moves no phase, nor does anything said of another key.
+
+Example: after a rotation a look sees kid B while A is announced. B becomes the
+candidate and is looked at again after a second; seen twice, it is probed; proven, it
+is announced, and Status and Encrypt change from A to B in one replacement.
+
+Times are seconds on one monotonic clock.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from attrs import evolve, field, frozen
+
+from kms_core.errors import CredentialRefused, KmsError, Meaning
+
+
+if TYPE_CHECKING:
+    from kms_core.key_id import AnnouncedKey
+
+
+class Phase(enum.Enum):
+    """Where the daemon stands; see the module's table."""
+
+    STARTING = "starting"
+    READY = "ready"
+    COASTING = "coasting"
+    DEGRADED = "degraded"
+    DENIED = "denied"
+
+
+class OnTrouble(enum.Enum):
+    """What trouble does to Status."""
+
+    COAST = "coast"
+    FAIL = "fail"
+
+
+@frozen(kw_only=True)
+class Policy:
+    """The operator's choices, and the constants of the rules. Durations in seconds."""
+
+    on_outage: OnTrouble = OnTrouble.COAST
+    on_refused: OnTrouble = OnTrouble.COAST
+    coast_for_s: float = 24 * 3600.0
+    probe_interval_s: float = 3600.0
+    outage_looks: int = 3
+    outage_span_s: float = 60.0
+    agreeing_looks: int = 2
+    return_span_s: float = 60.0
+    recheck_s: float = 1.0
+
+
+class Source(enum.Enum):
+    """Who saw trouble: a look, or a use of the key (a probe or an Encrypt)."""
+
+    LOOK = "look"
+    USE = "use"
+
+
+@frozen
+class Trouble:
+    """Errors that agree, one after another.
+
+    Attributes:
+        error: The latest.
+        source: Who saw it.
+        since: When the first was seen.
+        seen: How many there were.
+    """
+
+    error: KmsError
+    source: Source
+    since: float
+    seen: int
+
+    def agrees(self, error: KmsError, source: Source) -> bool:
+        """Return whether *error* says the same again.
+
+        Outages agree whoever met them: else the Encrypts that fail between two failed
+        looks would begin the count anew, for ever.
+        """
+        if meaning_of(self.error) is Meaning.OUTAGE:
+            return meaning_of(error) is Meaning.OUTAGE
+        return self.source is source and self.error.code == error.code
+
+
+@frozen
+class Candidate:
+    """A key that looks have seen in place of the announced one."""
+
+    key: AnnouncedKey
+    since: float
+    looks: int
+
+
+@frozen(kw_only=True)
+class Standing:
+    """All that is kept between observations. Immutable: it is replaced, never changed.
+
+    Attributes:
+        phase: See the module's table.
+        announced: What Status answers and Encrypt uses; None before the first proof.
+        proven_at: When the announced key was last proven.
+        well_at: When the key service was last seen well.
+        trouble: What is wrong, if anything is.
+        candidate: The key that may be announced next.
+        former_kids: Keys that were announced before, in this process.
+    """
+
+    phase: Phase = Phase.STARTING
+    announced: AnnouncedKey | None = None
+    proven_at: float | None = None
+    well_at: float | None = None
+    trouble: Trouble | None = None
+    candidate: Candidate | None = None
+    former_kids: frozenset[str] = field(factory=frozenset)
+
+    def coasts_until(self, policy: Policy) -> float | None:
+        """Return when coasting ends, or None if nothing was ever seen well."""
+        return None if self.well_at is None else self.well_at + policy.coast_for_s
+
+
+@frozen
+class Looked:
+    """A look found a key that is fit for use.
+
+    Attributes:
+        key: The key and the key_id it would be announced under.
+        replaced: The kid that it says it took over from.
+    """
+
+    key: AnnouncedKey
+    replaced: str | None = None
+
+
+@frozen
+class LookFailed:
+    """A look failed, or found the announced key unfit."""
+
+    error: KmsError
+
+
+@frozen
+class Proved:
+    """A seed was sealed under *key* and opened again.
+
+    Attributes:
+        key: The key.
+        by_probe: Whether it was a probe; otherwise an Encrypt, which may have begun
+            long before.
+    """
+
+    key: AnnouncedKey
+    by_probe: bool
+
+
+@frozen
+class UseFailed:
+    """A probe or an Encrypt under *key* failed."""
+
+    key: AnnouncedKey
+    error: KmsError
+
+
+@frozen
+class Ticked:
+    """Time has passed."""
+
+
+Observation = Looked | LookFailed | Proved | UseFailed | Ticked
+
+
+@frozen
+class LookAgain:
+    """Look once more, *after_s* seconds from now.
+
+    Attributes:
+        after_s: Seconds to wait.
+        renewed: Whether on a fresh session and connection.
+    """
+
+    after_s: float
+    renewed: bool = False
+
+
+@frozen
+class Probe:
+    """Prove *key*."""
+
+    key: AnnouncedKey
+
+
+Action = LookAgain | Probe
+
+
+@frozen
+class Step:
+    """What an observation leads to."""
+
+    standing: Standing
+    action: Action | None = None
+
+
+def step(
+    standing: Standing, observation: Observation, now: float, policy: Policy
+) -> Step:
+    """Return where *observation* leads, at *now*, and what to do next."""
+    match observation:
+        case Looked(key, replaced):
+            result = _looked(standing, key, replaced, now, policy)
+        case LookFailed(error):
+            result = _failed(standing, error, Source.LOOK, now, policy)
+        case Proved(key, by_probe):
+            result = Step(_proved(standing, key, now, by_probe=by_probe))
+        case UseFailed(key, error):
+            result = _use_failed(standing, key, error, now, policy)
+        case Ticked():
+            result = Step(standing)
+    return evolve(result, standing=_timed(result.standing, now, policy))
+
+
+def _looked(
+    standing: Standing,
+    key: AnnouncedKey,
+    replaced: str | None,
+    now: float,
+    policy: Policy,
+) -> Step:
+    trouble = standing.trouble
+    if trouble is not None and trouble.source is Source.LOOK:
+        trouble = None
+    if key == standing.announced:
+        return _looked_at_announced(
+            evolve(standing, trouble=trouble, candidate=None), key, now, policy
+        )
+    known = standing.candidate
+    if known is None or known.key != key:
+        known = Candidate(key, now, 0)
+    candidate = evolve(known, looks=known.looks + 1)
+    waiting = evolve(standing, trouble=trouble, candidate=candidate)
+    if candidate.looks < policy.agreeing_looks:
+        # Nothing is announced yet at the start, so that nothing can flip: no pause.
+        pause_s = 0.0 if standing.announced is None else policy.recheck_s
+        return Step(waiting, LookAgain(pause_s))
+    if _comes_back(standing, key, replaced) and (
+        now - candidate.since < policy.return_span_s
+    ):
+        return Step(waiting)
+    return Step(waiting, Probe(key))
+
+
+def _looked_at_announced(
+    standing: Standing, key: AnnouncedKey, now: float, policy: Policy
+) -> Step:
+    steady = standing.phase is Phase.READY and standing.trouble is None
+    if not steady:
+        return Step(standing, Probe(key))
+    seen = evolve(standing, well_at=now)
+    if standing.proven_at is None or (
+        now - standing.proven_at >= policy.probe_interval_s
+    ):
+        return Step(seen, Probe(key))
+    return Step(seen)
+
+
+def _comes_back(standing: Standing, key: AnnouncedKey, replaced: str | None) -> bool:
+    if key.kid not in standing.former_kids or standing.announced is None:
+        return False
+    return replaced != standing.announced.kid
+
+
+def _proved(
+    standing: Standing, key: AnnouncedKey, now: float, *, by_probe: bool
+) -> Standing:
+    if key == standing.announced:
+        if by_probe:
+            return evolve(
+                standing, phase=Phase.READY, proven_at=now, well_at=now, trouble=None
+            )
+        if standing.phase is not Phase.READY or standing.trouble is not None:
+            # It may have begun before the trouble did: a look and a probe decide.
+            return standing
+        return evolve(standing, proven_at=now, well_at=now)
+    candidate = standing.candidate
+    if not by_probe or candidate is None or candidate.key != key:
+        return standing
+    former = standing.former_kids
+    if standing.announced is not None:
+        former |= {standing.announced.kid}
+    return Standing(
+        phase=Phase.READY,
+        announced=key,
+        proven_at=now,
+        well_at=now,
+        former_kids=former,
+    )
+
+
+def _use_failed(
+    standing: Standing, key: AnnouncedKey, error: KmsError, now: float, policy: Policy
+) -> Step:
+    if key == standing.announced:
+        return _failed(standing, error, Source.USE, now, policy)
+    candidate = standing.candidate
+    if candidate is None or candidate.key != key:
+        return Step(standing)
+    if standing.announced is None:
+        # At the start there is no other key: what the candidate lacks is the news.
+        return _failed(evolve(standing, candidate=None), error, Source.USE, now, policy)
+    # The announced key goes on; the candidate begins anew at the next look.
+    return Step(evolve(standing, candidate=None))
+
+
+def _failed(
+    standing: Standing, error: KmsError, source: Source, now: float, policy: Policy
+) -> Step:
+    known = standing.trouble
+    if isinstance(error, CredentialRefused) and error.remembered and known is not None:
+        # Nobody was asked, so that nothing was learnt.
+        return Step(standing)
+    if known is None or not known.agrees(error, source):
+        known = Trouble(error, source, now, 0)
+    trouble = Trouble(error, source, known.since, known.seen + 1)
+    troubled = evolve(standing, trouble=trouble)
+    if _counts(trouble, now, policy):
+        return Step(evolve(troubled, phase=_phase_in_trouble(troubled, now, policy)))
+    if meaning_of(error) is Meaning.OUTAGE or isinstance(error, CredentialRefused):
+        # The timer alone: an outage needs time, and refused logins are counted.
+        return Step(troubled)
+    return Step(troubled, LookAgain(policy.recheck_s, renewed=True))
+
+
+def _counts(trouble: Trouble, now: float, policy: Policy) -> bool:
+    if meaning_of(trouble.error) is Meaning.OUTAGE:
+        return (
+            trouble.seen >= policy.outage_looks
+            and now - trouble.since >= policy.outage_span_s
+        )
+    return trouble.seen >= policy.agreeing_looks
+
+
+def _phase_in_trouble(standing: Standing, now: float, policy: Policy) -> Phase:
+    if standing.trouble is None or standing.announced is None:
+        return standing.phase
+    meaning = meaning_of(standing.trouble.error)
+    if meaning is Meaning.DENIED:
+        return Phase.DENIED
+    if standing.phase not in (Phase.READY, Phase.COASTING):
+        return standing.phase
+    choice = policy.on_outage if meaning is Meaning.OUTAGE else policy.on_refused
+    ends = standing.coasts_until(policy)
+    if choice is OnTrouble.FAIL or ends is None or now >= ends:
+        return Phase.DEGRADED
+    return Phase.COASTING
+
+
+def _timed(standing: Standing, now: float, policy: Policy) -> Standing:
+    ends = standing.coasts_until(policy)
+    if standing.phase is Phase.COASTING and (ends is None or now >= ends):
+        return evolve(standing, phase=Phase.DEGRADED)
+    return standing
+
+
+def meaning_of(error: KmsError) -> Meaning:
+    """Return what *error* says of the announced key, when a look or a use met it.
+
+    A key service that answers wrongly (a fresh seed that is not authentic, say) is as
+    good as away.
+    """
+    return Meaning.OUTAGE if error.meaning is Meaning.CALL else error.meaning

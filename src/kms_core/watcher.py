@@ -1,0 +1,333 @@
+"""Drives the state machine: looks, probes, and says when something changes."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from typing import TYPE_CHECKING, Final
+
+from attrs import field, frozen
+
+from kms_core.errors import (
+    DenialError,
+    InternalFault,
+    KeyNotFound,
+    KmsError,
+    NotReady,
+    ProviderTimeout,
+)
+from kms_core.events import StandingReported, Unexpected, describe_exception
+from kms_core.key_id import AnnouncedKey
+from kms_core.standing import (
+    Action,
+    LookAgain,
+    Looked,
+    LookFailed,
+    Observation,
+    Phase,
+    Policy,
+    Probe,
+    Proved,
+    Standing,
+    Ticked,
+    UseFailed,
+    meaning_of,
+    step,
+)
+
+
+if TYPE_CHECKING:
+    from kms_core.envelope import Envelope
+    from kms_core.key_id import KeyNaming
+    from kms_core.ports import Clock, Randomness, Telemetry
+    from kms_core.provider import KeyDescription, KeyProvider
+
+
+SEED_BYTES: Final = 32
+"""What a probe seals: as many bytes as kube-apiserver's seeds have."""
+
+
+@frozen(kw_only=True)
+class Timing:
+    """When the watcher acts. Durations in seconds.
+
+    Attributes:
+        look_interval_s: Between looks while all is well.
+        first_retry_s: Before the first look after a failed one; it doubles from there
+            up to ``look_interval_s``.
+        jitter: Share of each pause that is left to chance, so that daemons which
+            started together spread out.
+        look_timeout_s: Deadline of one look.
+        probe_timeout_s: Deadline of one probe, which is two calls.
+        reminder_s: Between reports of a phase that is not READY.
+    """
+
+    look_interval_s: float = 30.0
+    first_retry_s: float = 1.0
+    jitter: float = 0.2
+    look_timeout_s: float = 10.0
+    probe_timeout_s: float = 10.0
+    reminder_s: float = 300.0
+
+
+@frozen(kw_only=True)
+class Surroundings:
+    """What the watcher is given to work with."""
+
+    provider: KeyProvider
+    envelope: Envelope
+    naming: KeyNaming
+    clock: Clock
+    randomness: Randomness
+    telemetry: Telemetry
+    policy: Policy = field(factory=Policy)
+    timing: Timing = field(factory=Timing)
+
+
+class Watcher:
+    """Keeps the standing up to date, and answers from it without waiting.
+
+    ``run`` is the one task that looks and probes; everything else reads the standing,
+    which is replaced as a whole.
+
+    Args:
+        surroundings: Ports and choices.
+
+    Attributes:
+        standing: The current standing, a snapshot.
+    """
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._with = surroundings
+        self._woken = asyncio.Event()
+        self._failed_looks = 0
+        self._reported: tuple[Phase, str, str] | None = None
+        self._reported_at = 0.0
+        self._stray: KmsError | None = None
+        self.standing = Standing()
+
+    def key_to_announce(self) -> AnnouncedKey:
+        """Return the key that Status names.
+
+        Raises:
+            NotReady: STARTING or DEGRADED; the text names the cause.
+            DenialError: DENIED.
+        """
+        standing = self._now()
+        key = standing.announced
+        if key is not None and standing.phase in (Phase.READY, Phase.COASTING):
+            return key
+        error = None if standing.trouble is None else standing.trouble.error
+        if standing.phase is Phase.DENIED and isinstance(error, DenialError):
+            raise error
+        raise NotReady(_why_not(standing))
+
+    def key_to_seal(self) -> AnnouncedKey:
+        """Return the key that Encrypt must use: the announced one.
+
+        Raises:
+            NotReady, DenialError: As for ``key_to_announce``.
+        """
+        return self.key_to_announce()
+
+    def sealed(self, key: AnnouncedKey) -> None:
+        """Note that an Encrypt under *key* succeeded, opening included."""
+        self._see(Proved(key, by_probe=False))
+
+    def seal_failed(self, key: AnnouncedKey, error: KmsError) -> None:
+        """Note that an Encrypt under *key* failed, and look at once.
+
+        One that ran out of time is no evidence, only a reason to look: its caller chose
+        the time.
+        """
+        if not isinstance(error, ProviderTimeout):
+            self._see(UseFailed(key, error))
+        self.look_soon()
+
+    def look_soon(self) -> None:
+        """Let the next look begin now (SIGHUP, a refused Encrypt)."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Look, probe and report until cancelled."""
+        while True:
+            self._woken.clear()
+            try:
+                await self._round()
+            except Exception as error:  # noqa: BLE001 - the watcher must not die
+                fault = InternalFault(f"the watcher failed ({type(error).__name__})")
+                self._with.telemetry.emit(
+                    Unexpected(where="watcher", what=describe_exception(error))
+                )
+                self._see(LookFailed(fault))
+            pause_s = self._pause_s()
+            self._report(next_look_s=pause_s)
+            await self._wait(pause_s)
+
+    async def _round(self) -> None:
+        """Look once, and do what follows from it until nothing does."""
+        action: Action | None = LookAgain(0.0)
+        # A look, a second one, a probe, and the same again for what the probe found;
+        # the bound keeps a service that contradicts itself from holding us here.
+        for _ in range(6):
+            match action:
+                case None:
+                    return
+                case LookAgain(after_s, renewed):
+                    if after_s > 0:
+                        await self._with.clock.sleep(after_s)
+                    if renewed:
+                        await self._with.provider.renew()
+                    action = self._see(await self._look())
+                case Probe(key):
+                    action = self._see(await self._probe(key))
+
+    async def _look(self) -> Observation:
+        self._stray = None
+        try:
+            description = await self._describe(None)
+            unfit = _unfitness(description)
+            announced = self.standing.announced
+            if announced is not None and (
+                unfit is not None and description.kid != announced.kid
+            ):
+                # The name leads to a key that can't take over: ask after ours by kid.
+                self._stray = unfit
+                description = await self._describe(announced.kid)
+                unfit = _unfitness(description)
+        except KeyNotFound as error:
+            return await self._look_by_kid(error)
+        except KmsError as error:
+            self._failed_looks += 1
+            return LookFailed(error)
+        return self._seen(description, unfit)
+
+    async def _look_by_kid(self, missing: KmsError) -> Observation:
+        """The name or id is gone; the announced key itself may be well."""
+        announced = self.standing.announced
+        if announced is None or self._stray is not None:
+            self._failed_looks += 1
+            return LookFailed(missing)
+        try:
+            description = await self._describe(announced.kid)
+        except KmsError as error:
+            self._failed_looks += 1
+            return LookFailed(error)
+        self._stray = missing
+        return self._seen(description, _unfitness(description))
+
+    def _seen(self, description: KeyDescription, unfit: KmsError | None) -> Observation:
+        if unfit is not None:
+            self._failed_looks += 1
+            return LookFailed(unfit)
+        try:
+            key_id = self._with.naming.key_id(description)
+        except KmsError as error:
+            self._failed_looks += 1
+            return LookFailed(error)
+        self._failed_looks = 0
+        return Looked(AnnouncedKey(description.kid, key_id), description.replaced)
+
+    async def _describe(self, kid: str | None) -> KeyDescription:
+        deadline = self._with.clock.monotonic() + self._with.timing.look_timeout_s
+        return await self._with.provider.describe(kid, deadline=deadline)
+
+    async def _probe(self, key: AnnouncedKey) -> Observation:
+        deadline = self._with.clock.monotonic() + self._with.timing.probe_timeout_s
+        seed = self._with.randomness.token(SEED_BYTES)
+        try:
+            # Sealing proves: the envelope opens what it sealed before it returns.
+            await self._with.envelope.seal(seed, key, deadline=deadline)
+        except KmsError as error:
+            self._failed_looks += 1
+            return UseFailed(key, error)
+        return Proved(key, by_probe=True)
+
+    def _now(self) -> Standing:
+        if self.standing.phase is Phase.COASTING:
+            self._see(Ticked())
+        return self.standing
+
+    def _see(self, observation: Observation) -> Action | None:
+        now = self._with.clock.monotonic()
+        result = step(self.standing, observation, now, self._with.policy)
+        changed = (result.standing.phase, result.standing.announced) != (
+            self.standing.phase,
+            self.standing.announced,
+        )
+        self.standing = result.standing
+        if changed:
+            self._report(next_look_s=None)
+        return result.action
+
+    def _pause_s(self) -> float:
+        timing = self._with.timing
+        pause_s = timing.look_interval_s
+        if self._failed_looks:
+            doublings = min(self._failed_looks - 1, 16)
+            pause_s = min(pause_s, timing.first_retry_s * 2.0**doublings)
+        return pause_s * self._with.randomness.uniform(1 - timing.jitter, 1.0)
+
+    async def _wait(self, pause_s: float) -> None:
+        # Whoever wakes us in a row must not make us ask in a row.
+        least_s = min(pause_s, self._with.policy.recheck_s)
+        if self._woken.is_set():
+            await self._with.clock.sleep(least_s)
+            return
+        pause = asyncio.ensure_future(self._with.clock.sleep(pause_s))
+        woken = asyncio.ensure_future(self._woken.wait())
+        try:
+            await asyncio.wait((pause, woken), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            pause.cancel()
+            woken.cancel()
+            await asyncio.gather(pause, woken, return_exceptions=True)
+
+    def _report(self, *, next_look_s: float | None) -> None:
+        standing = self.standing
+        trouble = standing.trouble
+        error = self._stray if trouble is None else trouble.error
+        key_id = "" if standing.announced is None else standing.announced.key_id
+        now = self._with.clock.monotonic()
+        said = (standing.phase, key_id, "" if error is None else error.code)
+        due = standing.phase is not Phase.READY or error is not None
+        reminder = due and now - self._reported_at >= self._with.timing.reminder_s
+        if said == self._reported and not reminder:
+            return
+        if next_look_s is None and standing.phase is not Phase.READY:
+            # The round that found this ends with a report that knows the next look.
+            return
+        self._reported = said
+        self._reported_at = now
+        ends = standing.coasts_until(self._with.policy)
+        fails_at = None
+        if standing.phase is Phase.COASTING and ends is not None:
+            fails_at = self._with.clock.now() + dt.timedelta(seconds=ends - now)
+        self._with.telemetry.emit(
+            StandingReported(
+                state=standing.phase.value,
+                key_id=key_id,
+                code="" if error is None else error.code,
+                cause="" if error is None else error.cause,
+                remedy="" if error is None else error.hint,
+                meaning="" if error is None else meaning_of(error).value,
+                next_look_s=next_look_s,
+                status_fails_at=fails_at,
+            )
+        )
+
+
+def _unfitness(description: KeyDescription) -> KmsError | None:
+    try:
+        description.judge()
+    except KmsError as error:
+        return error
+    return None
+
+
+def _why_not(standing: Standing) -> str:
+    phase = standing.phase.value
+    if standing.trouble is None:
+        return f"{phase}, the key is being proven"
+    error = standing.trouble.error
+    return f"{phase}, {error.code}: {error.cause}; {error.hint}"
