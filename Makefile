@@ -1,0 +1,50 @@
+# The two commands are `make run` and `make test`; CONTRIBUTING.md has the others.
+SHELL := /bin/bash
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: install run test lint unit e2e oldest docs lock bench clean
+
+install:
+	@scripts/setup .venv requirements/dev.txt
+
+run: install
+	@$(BIN)/k8s-sdkms-plugin demo $(ARGS)
+
+# E2E=later leaves the kube-apiserver tests to a `make e2e` of their own.
+test: lint unit
+	@if [[ "$(E2E)" == later ]]; then :; elif scripts/kube-apiserver path >/dev/null 2>&1; then $(MAKE) --no-print-directory e2e; \
+	else echo "kube-apiserver is not built yet: make e2e builds it and runs its tests"; fi
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: install
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+e2e: install
+	@scripts/e2e-setup
+	E2E_REQUIRED=1 $(BIN)/pytest tests/e2e
+
+# The oldest versions that pyproject.toml allows.
+oldest:
+	@scripts/setup .venv-oldest requirements/oldest.txt
+	.venv-oldest/bin/python -m pytest -q
+
+docs: install
+	$(BIN)/python scripts/generate_docs.py
+
+lock: install
+	scripts/lock
+
+bench: install
+	$(BIN)/python bench/daemon.py
+
+clean:
+	rm -rf .venv .venv-oldest .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache

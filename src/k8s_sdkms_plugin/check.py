@@ -1,0 +1,150 @@
+"""``check``: what would happen if the daemon started now, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+from typing import TYPE_CHECKING, Final
+
+import attrs
+from attrs import frozen
+
+from adapters_grpc.unix_socket import SocketRefused, check_path, socket_path
+from k8s_sdkms_plugin.config.findings import Severity
+from k8s_sdkms_plugin.wiring import Parts, assemble
+from kms_core.errors import KmsError
+from kms_core.key_id import AnnouncedKey
+from kms_core.ports import Event, Telemetry
+
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from k8s_sdkms_plugin.config.loading import LoadedConfig
+    from k8s_sdkms_plugin.config.model import PluginConfig
+
+
+EXIT_WELL: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_CONFIG: Final = 2
+
+_TIMEOUT_S: Final = 10.0
+_SEED_BYTES: Final = 32
+
+
+@frozen
+class Item:
+    """One thing that was looked at.
+
+    Attributes:
+        level: ``ok``, ``warning`` or ``error``.
+        about: What was looked at.
+        found: What was found.
+        remedy: What to do; empty if nothing.
+    """
+
+    level: str
+    about: str
+    found: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.level:<8}{self.about}: {self.found}"
+        return f"{line}; {self.remedy}" if self.remedy else line
+
+
+def check(loaded: LoadedConfig, *, as_json: bool) -> int:
+    """Print what was found, and return the exit code.
+
+    Args:
+        loaded: The config file, read.
+        as_json: Print one JSON object instead of lines.
+
+    Returns:
+        0 if the daemon would serve, 1 if DSM, key or socket keep it from doing so,
+        2 if the configuration does.
+    """
+    items = [
+        Item(finding.severity.value, finding.field, finding.what, finding.remedy)
+        for finding in loaded.findings
+    ]
+    code = EXIT_CONFIG
+    if loaded.config is not None:
+        found = asyncio.run(_look_around(loaded, loaded.config))
+        failed = any(item.level == Severity.ERROR.value for item in found)
+        code = EXIT_FAILED if failed else EXIT_WELL
+        items += found
+    if as_json:
+        print(
+            json.dumps(
+                {"exit": code, "items": [attrs.asdict(i) for i in items]}, indent=2
+            )
+        )
+    else:
+        for item in items:
+            print(item)
+    return code
+
+
+async def _look_around(loaded: LoadedConfig, config: PluginConfig) -> list[Item]:
+    items = [
+        Item("error", "socket_file", problem, "correct it, or the folder")
+        for problem in check_path(socket_path(config.socket_file))
+    ]
+    if not items:
+        items.append(Item("ok", "socket_file", f"{config.socket_file} can be served"))
+    try:
+        async with _parts(loaded, config) as parts:
+            items += await _ask_dsm(parts)
+    except SocketRefused as refusal:
+        items.append(Item("error", "socket", refusal.text))
+    return items
+
+
+@contextlib.asynccontextmanager
+async def _parts(loaded: LoadedConfig, config: PluginConfig) -> AsyncIterator[Parts]:
+    parts = assemble(loaded, config, _Silence(), os.environ)
+    try:
+        yield parts
+    finally:
+        await parts.provider.aclose()
+
+
+async def _ask_dsm(parts: Parts) -> list[Item]:
+    """Describe the key, judge it, seal and open a seed; stop at the first error."""
+    items: list[Item] = []
+    about = "dsm"
+    try:
+        description = await parts.provider.describe(deadline=_deadline())
+        items.append(Item("ok", about, "answers, and takes the API key"))
+        about = "key"
+        state = description.state.value.lower()
+        size = "" if description.size_bits is None else f"-{description.size_bits}"
+        found = f"{description.kid} is {description.algorithm}{size}, {state}"
+        description.judge()
+        key_id = parts.naming.key_id(description)
+        items.append(Item("ok", about, found))
+        items.append(Item("ok", "key_id", f"Status would answer {key_id}"))
+        about = "seed"
+        seed = secrets.token_bytes(_SEED_BYTES)
+        key = AnnouncedKey(description.kid, key_id)
+        sealed = await parts.envelope.seal(seed, key, deadline=_deadline())
+        found = f"sealed to {len(sealed)} bytes and opened again"
+        items.append(Item("ok", about, found))
+    except KmsError as error:
+        items.append(Item("error", about, f"{error.code}: {error.cause}", error.hint))
+    return items
+
+
+def _deadline() -> float:
+    return asyncio.get_running_loop().time() + _TIMEOUT_S
+
+
+class _Silence(Telemetry):
+    """``check`` prints findings, not events."""
+
+    def emit(self, event: Event) -> None:
+        """Drop *event*."""

@@ -1,0 +1,119 @@
+"""The types of settings, and how each is read from JSON.
+
+A reader takes what ``json`` gave and returns the setting's value. It raises ValueError
+with what would be right, for people; it never quotes the value, which may be a secret.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import unicodedata
+from typing import Any, Final, TypeVar
+
+from cattrs import Converter
+
+from adapters_dsm.settings import Secret, check_api_key
+
+
+E = TypeVar("E", bound=enum.Enum)
+
+_DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_UNIT_S: Final = (86400, 3600, 60, 1)
+_MODE: Final = re.compile(r"0?[0-7]{3}")
+
+
+class Seconds(float):
+    """A duration in seconds, written as ``90s``, ``15m``, ``1h30m`` or ``2d``."""
+
+    def __str__(self) -> str:
+        rest = round(self)
+        parts = []
+        for unit_s, letter in zip(_UNIT_S, "dhms", strict=True):
+            count, rest = divmod(rest, unit_s)
+            if count:
+                parts.append(f"{count}{letter}")
+        return "".join(parts) or "0s"
+
+
+class Mode(int):
+    """A file mode, written as four octal digits in a string: ``"0600"``."""
+
+    def __str__(self) -> str:
+        return f"{int(self):04o}"
+
+
+def converter() -> Converter:
+    """Return the converter that reads every setting, strictly: nothing is coerced."""
+    made = Converter(detailed_validation=False)
+    made.register_structure_hook(str, _text)
+    made.register_structure_hook(bool, _yes_or_no)
+    made.register_structure_hook(Secret, _secret)
+    made.register_structure_hook(Seconds, _seconds)
+    made.register_structure_hook(Mode, _mode)
+    made.register_structure_hook_func(lambda type_: type_ == tuple[str, ...], _texts)
+    made.register_structure_hook_func(_is_enum, _choice)
+    return made
+
+
+def _text(value: Any, _type: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a string")  # noqa: TRY004 - one kind of complaint
+    if not value.strip():
+        raise ValueError("must not be empty")
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
+        raise ValueError("must have no line breaks or control characters")
+    return value
+
+
+def _secret(value: Any, type_: object) -> Secret:
+    secret = Secret(_text(value, type_))
+    check_api_key(secret)
+    return secret
+
+
+def _yes_or_no(value: Any, _type: object) -> bool:
+    if value in ("true", "false"):
+        # From the environment, where everything is text.
+        return bool(value == "true")
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")  # noqa: TRY004 - as above
+    return value
+
+
+def _texts(value: Any, _type: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list):
+        raise ValueError("must be a list of strings")  # noqa: TRY004 - as above
+    return tuple(_text(item, str) for item in value)
+
+
+def _seconds(value: Any, _type: object) -> Seconds:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9:
+        return Seconds(value)
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is not None and len(value) < 40:  # noqa: PLR2004 - far above any need
+        counts = (int(group or 0) for group in match.groups())
+        total = sum(c * u for c, u in zip(counts, _UNIT_S, strict=True))
+        if 0 < total < 10**9:
+            return Seconds(total)
+    raise ValueError('must be a duration such as "30s", "15m", "24h" or "1h30m"')
+
+
+def _mode(value: Any, _type: object) -> Mode:
+    if not isinstance(value, str) or not _MODE.fullmatch(value):
+        raise ValueError('must be a file mode in octal, such as "0600"')
+    return Mode(int(value, 8))
+
+
+def _is_enum(type_: Any) -> bool:
+    return isinstance(type_, type) and issubclass(type_, enum.Enum)
+
+
+def _choice(value: Any, type_: type[E]) -> E:
+    for member in type_:
+        if member.value == value:
+            return member
+    names = " or ".join(f'"{member.value}"' for member in type_)
+    raise ValueError(f"must be {names}")

@@ -1,0 +1,267 @@
+"""Reads a config file and reports every problem at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import types
+import typing
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+from attrs import frozen
+
+from k8s_sdkms_plugin.config.findings import Finding, Severity, error, warning
+from k8s_sdkms_plugin.config.kinds import converter
+from k8s_sdkms_plugin.config.model import (
+    PluginConfig,
+    environment_variable,
+    is_secret,
+)
+from k8s_sdkms_plugin.config.rules import (
+    across_settings,
+    proxy_findings,
+    within_a_setting,
+)
+from kms_core.key_id import go_plugin_key_id
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+MAX_FILE_BYTES: Final = 1_000_000
+_NEAR: Final = 2
+"""Edits within which an unknown field is taken for a misspelt one."""
+
+
+@frozen
+class LoadedConfig:
+    """A config file, read and checked.
+
+    Attributes:
+        path: Where it was read from.
+        findings: Every problem; the config is None if one of them is an error.
+        config: The settings.
+        go_plugin_key_id: The key_id that the Go plugin gives for this file: from
+            the strings as they stand in it. Empty without a config.
+    """
+
+    path: Path
+    findings: tuple[Finding, ...]
+    config: PluginConfig | None
+    go_plugin_key_id: str
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """Return the findings that keep the daemon from starting."""
+        return tuple(f for f in self.findings if f.severity is Severity.ERROR)
+
+
+@frozen
+class _Given:
+    """A value and where it came from."""
+
+    value: Any
+    from_environment: bool = False
+
+
+def load(
+    path: Path, environment: Mapping[str, str], *, strict: bool = False
+) -> LoadedConfig:
+    """Read the config at *path*. Raises nothing: problems are findings.
+
+    Args:
+        path: The JSON file.
+        environment: Environment variables; each overrides its setting in the file.
+        strict: Whether unknown fields are errors.
+    """
+    findings: list[Finding] = []
+    raw = _read(path, findings)
+    in_file = {} if raw is None else _known_fields(raw, findings, strict=strict)
+    given = {name: _Given(value) for name, value in in_file.items()}
+    if raw is not None:
+        given |= _from_environment(environment, findings)
+    values = _structure(given, findings)
+    if raw is not None:
+        findings += _missing(given)
+        findings += across_settings(values, set(given))
+        findings += proxy_findings(values, environment)
+    if any(f.severity is Severity.ERROR for f in findings):
+        return LoadedConfig(path, tuple(findings), None, "")
+    return LoadedConfig(
+        path,
+        tuple(findings),
+        PluginConfig(**values),
+        _legacy_hash(in_file, values),
+    )
+
+
+def _read(path: Path, findings: list[Finding]) -> list[tuple[str, Any]] | None:
+    """Return the file's top-level pairs in order, or None after an error."""
+    try:
+        # Not blocking, so that a pipe without a writer is a finding, not a hang.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode
+            content = file.read(MAX_FILE_BYTES + 1) or b""
+    except OSError as failure:
+        reason = failure.strerror or type(failure).__name__
+        findings.append(
+            error(
+                "file",
+                f"{path} can't be read ({reason})",
+                "name a readable file with --config",
+            )
+        )
+        return None
+    if mode & (stat.S_IRGRP | stat.S_IROTH):
+        findings.append(
+            warning(
+                "file",
+                f"{path} holds an API key, and its mode {stat.S_IMODE(mode):04o} lets "
+                "others read it",
+                f"chmod 0600 {path}",
+            )
+        )
+    remedy = 'write one JSON object, such as {"sdkms_endpoint": "https://..."}'
+    if len(content) > MAX_FILE_BYTES:
+        findings.append(error("file", f"{path} is too large for a config", remedy))
+        return None
+    try:
+        pairs = json.loads(content, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError) as failure:
+        # JSONDecodeError's text quotes nothing of the file; its position helps.
+        place = (
+            f" (line {failure.lineno}, column {failure.colno})"
+            if isinstance(failure, json.JSONDecodeError)
+            else ""
+        )
+        findings.append(error("file", f"{path} is not valid JSON{place}", remedy))
+        return None
+    if not isinstance(pairs, _Pairs):
+        findings.append(error("file", f"{path} holds no JSON object", remedy))
+        return None
+    return list(pairs)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object whose repeated names are still there."""
+
+
+def _known_fields(
+    raw: list[tuple[str, Any]], findings: list[Finding], *, strict: bool
+) -> dict[str, Any]:
+    known = {attribute.name for attribute in attrs.fields(PluginConfig)}
+    found: dict[str, Any] = {}
+    for written, value in raw:
+        # Go's encoding/json matches names in any case, and so did the Go plugin.
+        name = written.lower()
+        label = _label(written)
+        if name not in known:
+            findings.append(_unknown(label, name, known, strict=strict))
+        elif name in found:
+            findings.append(error(label, "is given more than once", "keep one of them"))
+        else:
+            found[name] = value
+    return found
+
+
+def _label(written: str) -> str:
+    """Return a field's name fit for a message."""
+    shown = "".join(c if c.isprintable() else "?" for c in written)
+    return shown[:60] or '""'
+
+
+def _unknown(label: str, name: str, known: set[str], *, strict: bool) -> Finding:
+    near = [k for k in sorted(known) if edit_distance(name, k, _NEAR) <= _NEAR]
+    if near:
+        return error(label, "is not a setting", f"did you mean {' or '.join(near)}?")
+    make = error if strict else warning
+    return make(label, "is not a setting, so it does nothing", "remove it")
+
+
+def edit_distance(a: str, b: str, limit: int) -> int:
+    """Return how many letters to add, drop or change from *a* to *b*, up to limit + 1.
+
+    The Levenshtein distance, given up early when it exceeds *limit*.
+    """
+    if abs(len(a) - len(b)) > limit:
+        return limit + 1
+    row = list(range(len(b) + 1))
+    for i, from_a in enumerate(a, 1):
+        above = row
+        row = [i]
+        for j, from_b in enumerate(b, 1):
+            change = above[j - 1] + (from_a != from_b)
+            row.append(min(change, above[j] + 1, row[j - 1] + 1))
+    return min(row[-1], limit + 1)
+
+
+def _from_environment(
+    environment: Mapping[str, str], findings: list[Finding]
+) -> dict[str, _Given]:
+    found: dict[str, _Given] = {}
+    for attribute in attrs.fields(PluginConfig):
+        variable = environment_variable(attribute.name)
+        if variable not in environment:
+            continue
+        if is_secret(attribute):
+            findings.append(
+                error(
+                    attribute.name,
+                    f"stands in the environment variable {variable}",
+                    "unset it and put the secret into the file: an environment leaks",
+                )
+            )
+        else:
+            found[attribute.name] = _Given(environment[variable], from_environment=True)
+    return found
+
+
+def _structure(given: dict[str, _Given], findings: list[Finding]) -> dict[str, Any]:
+    convert = converter()
+    hints = typing.get_type_hints(PluginConfig)
+    values: dict[str, Any] = {}
+    for name, item in given.items():
+        what = environment_variable(name) if item.from_environment else "its value"
+        try:
+            value = convert.structure(item.value, _without_none(hints[name]))
+        except ValueError as problem:
+            findings.append(error(name, f"{what} is not usable", f"it {problem}"))
+            continue
+        problems = within_a_setting(name, value)
+        findings += problems
+        if not any(p.severity is Severity.ERROR for p in problems):
+            values[name] = value
+    return values
+
+
+def _without_none(hint: Any) -> Any:
+    if isinstance(hint, types.UnionType):
+        (kind,) = (arg for arg in typing.get_args(hint) if arg is not types.NoneType)
+        return kind
+    return hint
+
+
+def _missing(given: dict[str, _Given]) -> list[Finding]:
+    return [
+        error(attribute.name, "is missing", f"add it, for example {example}")
+        for attribute in attrs.fields(PluginConfig)
+        if attribute.default is attrs.NOTHING and attribute.name not in given
+        for example in (attribute.metadata["example"] or "the app's API key",)
+    ]
+
+
+def _legacy_hash(in_file: dict[str, Any], values: dict[str, Any]) -> str:
+    """Return the Go plugin's hash: the file's strings, never overridden ones."""
+
+    def text(name: str) -> str:
+        value = in_file.get(name, values.get(name))
+        return value if isinstance(value, str) else ""
+
+    return go_plugin_key_id(
+        text("sdkms_endpoint"), key_id=text("key_id"), key_name=text("key_name")
+    )

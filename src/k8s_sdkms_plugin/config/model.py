@@ -1,0 +1,188 @@
+"""Every setting, once: type, default, what it is for. All else is generated from here.
+
+The first five are the Go plugin's; without any other our answers are the Go plugin's
+too, so that its file works unchanged.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from adapters_dsm.settings import Secret
+from k8s_sdkms_plugin.config.kinds import Mode, Seconds
+from kms_core.service import ApiVersion
+from kms_core.standing import OnTrouble
+
+
+ENVIRONMENT_PREFIX = "K8S_SDKMS_PLUGIN_"
+DEFAULT_PATH = "/etc/fortanix/k8s-sdkms-plugin.json"
+
+
+class WriteFormat(enum.Enum):
+    """Which sealed seeds and key_ids are written. All are always read."""
+
+    NATIVE = "native"
+    GO_PLUGIN = "go-plugin"
+
+
+class Protection(enum.Enum):
+    """What protects a seed in the native format."""
+
+    DIRECT = "direct"
+
+
+class LogFormat(enum.Enum):
+    """How log lines look."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+class LogLevel(enum.Enum):
+    """Least level that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def setting(what: str, *, default: Any = attrs.NOTHING, example: str = "") -> Any:
+    """Declare a setting.
+
+    Args:
+        what: What it is for: one or more sentences, for the documentation.
+        default: Its default; without one it must be given.
+        example: A value as it would stand in JSON, for the documentation.
+    """
+    metadata = {"what": what, "example": example}
+    return attrs.field(default=default, metadata=metadata)
+
+
+@frozen(kw_only=True)
+class PluginConfig:
+    """The settings of one daemon. Names are those of the file."""
+
+    sdkms_endpoint: str = setting(
+        "Base URL of DSM, with https.", example='"https://eu.smartkey.io"'
+    )
+    api_key: Secret = setting(
+        "API key of the DSM app, as DSM shows it. A secret: it has no environment "
+        "variable, and the file should be readable by its owner alone."
+    )
+    key_name: str | None = setting(
+        "Name of the AES key in DSM. Exactly one of key_name and key_id must be given; "
+        "a name follows a rotation.",
+        default=None,
+        example='"kubernetes"',
+    )
+    key_id: str | None = setting(
+        "UUID of the AES key in DSM, in place of key_name. A UUID names one key for "
+        "ever, so that a rotation in DSM changes nothing here.",
+        default=None,
+        example='"4b3d13a8-2c3a-47dc-8779-311dad6843a2"',
+    )
+    socket_file: str = setting(
+        "Path of the unix socket, as kube-apiserver's endpoint names it; at most 107 "
+        "bytes. A leading unix:// is taken off.",
+        example='"/var/run/kms-plugin/socket.sock"',
+    )
+    write_format: WriteFormat = setting(
+        "What is written: native seeds, whose key_id follows a rotation, or the Go "
+        "plugin's, whose key_id never changes. Every format is always read. New "
+        "clusters want native.",
+        default=WriteFormat.GO_PLUGIN,
+        example='"native"',
+    )
+    api_version: ApiVersion | None = setting(
+        "What Status answers as version. Absent: v2 with native, v2beta1 with "
+        "go-plugin. kube-apiserver remembers the first that it sees: change this only "
+        "while it is stopped.",
+        default=None,
+        example='"v2"',
+    )
+    protection: Protection = setting(
+        "How the native format protects a seed: direct, DSM encrypts each one.",
+        default=Protection.DIRECT,
+        example='"direct"',
+    )
+    accept_key_ids: tuple[str, ...] = setting(
+        "key_ids (hashes) of former configs of the Go plugin under which stored seeds "
+        "still open; that of this file is always accepted.",
+        default=(),
+        example='["b9626df6ee008b246363fa1a9c32af1926b8fbbae8772af30383367aac70a57a"]',
+    )
+    ca_file: str | None = setting(
+        "PEM file of the certificate authorities that may vouch for DSM, in place of "
+        "the system's. Absent: SSL_CERT_FILE and SSL_CERT_DIR, else the system's.",
+        default=None,
+        example='"/etc/fortanix/ca.pem"',
+    )
+    allow_http_on_loopback: bool = setting(
+        "Accept an http endpoint if its host is loopback. For experiments with an "
+        "emulator only: API key and seeds travel in the clear.",
+        default=False,
+        example="true",
+    )
+    socket_mode: Mode = setting(
+        "Mode of the socket, octal in a string.", default=Mode(0o600), example='"0660"'
+    )
+    socket_group: str | None = setting(
+        "Group of the socket, by name or number, for API servers that are not root.",
+        default=None,
+        example='"kube-apiserver"',
+    )
+    on_outage: OnTrouble = setting(
+        "What Status does while DSM is unreachable or throttling: coast (stay ok, for "
+        "coast_for) or fail.",
+        default=OnTrouble.COAST,
+        example='"fail"',
+    )
+    on_refused: OnTrouble = setting(
+        "The same while DSM refuses: credential, permission, approval, or a key that "
+        "is deactivated or gone.",
+        default=OnTrouble.COAST,
+        example='"fail"',
+    )
+    coast_for: Seconds = setting(
+        "How long Status stays ok after DSM was last seen well.",
+        default=Seconds(24 * 3600),
+        example='"12h"',
+    )
+    probe_interval: Seconds = setting(
+        "How old the last proof of the key may become (an Encrypt, or a probe: one "
+        "encrypt and one decrypt, which DSM bills).",
+        default=Seconds(3600),
+        example='"6h"',
+    )
+    log_format: LogFormat = setting(
+        "One JSON object a line, or text.", default=LogFormat.JSON, example='"text"'
+    )
+    log_level: LogLevel = setting(
+        "Least level that is logged; debug adds each request to DSM.",
+        default=LogLevel.INFO,
+        example='"debug"',
+    )
+
+    @property
+    def effective_api_version(self) -> ApiVersion:
+        """Return what Status answers, the default resolved."""
+        if self.api_version is not None:
+            return self.api_version
+        if self.write_format is WriteFormat.NATIVE:
+            return ApiVersion.V2
+        return ApiVersion.V2BETA1
+
+
+def environment_variable(name: str) -> str:
+    """Return the name of the environment variable of the setting *name*."""
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+def is_secret(attribute: attrs.Attribute[Any]) -> bool:
+    """Return whether a setting is a secret, which has no environment variable."""
+    return attribute.type in (Secret, "Secret")

@@ -1,0 +1,204 @@
+"""Log lines: rendered and written beside the event loop, through a bounded queue.
+
+A reader of our stderr that stops reading must not stop the daemon: a full queue drops
+lines and counts them, and the writer says so once it can write again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import queue
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import structlog
+
+from k8s_sdkms_plugin.config.model import LogFormat, LogLevel
+from kms_core.events import (
+    CallFinished,
+    ProviderCallFinished,
+    StandingReported,
+    Unexpected,
+)
+from kms_core.ports import Event, Telemetry
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+QUEUE_LINES: Final = 4096
+_LEVELS: Final = {level: rank for rank, level in enumerate(LogLevel)}
+_STDERR: Final = 2
+
+
+@attrs.frozen
+class _Line:
+    """A log line that is not rendered yet."""
+
+    at: dt.datetime
+    level: LogLevel
+    event: str
+    fields: dict[str, Any]
+
+
+class LogWriter:
+    """Renders lines and writes them to a file descriptor, in a thread of its own.
+
+    Args:
+        log_format: JSON or text.
+        level: Least level that is written.
+        descriptor: Where to; stderr by default.
+        queue_lines: How many lines may wait.
+
+    Attributes:
+        dropped: How many lines found no place, since the start.
+    """
+
+    def __init__(
+        self,
+        log_format: LogFormat,
+        level: LogLevel,
+        *,
+        descriptor: int = _STDERR,
+        queue_lines: int = QUEUE_LINES,
+    ) -> None:
+        self.dropped = 0
+        self._told = 0
+        self._least = _LEVELS[level]
+        self._descriptor = descriptor
+        self._queue: queue.Queue[_Line | None] = queue.Queue(queue_lines)
+        self._render = _renderer(log_format)
+        # A daemon thread: one that is stuck in a write must not keep the process.
+        self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+        self._thread.start()
+
+    def wants(self, level: LogLevel) -> bool:
+        """Return whether lines of *level* are written."""
+        return _LEVELS[level] >= self._least
+
+    def log(self, level: LogLevel, event: str, **fields: object) -> None:
+        """Queue a line; never waits. Fields that are None are left out."""
+        if not self.wants(level):
+            return
+        line = _Line(dt.datetime.now(dt.UTC), level, event, fields)
+        try:
+            self._queue.put_nowait(line)
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Write what waits, for at most *timeout_s* seconds."""
+        try:
+            self._queue.put(None, timeout=timeout_s)
+        except queue.Full:
+            return
+        self._thread.join(timeout_s)
+
+    def _write_all(self) -> None:
+        while (line := self._queue.get()) is not None:
+            if not self._write(self._render(line)):
+                return
+            lost = self.dropped - self._told
+            if lost:
+                self._told += lost
+                note = _Line(
+                    dt.datetime.now(dt.UTC),
+                    LogLevel.WARNING,
+                    "log lines dropped",
+                    {"count": lost},
+                )
+                self._write(self._render(note))
+
+    def _write(self, text: str) -> bool:
+        rest = text.encode("utf-8", "replace") + b"\n"
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            # Nobody holds the other end any more. The daemon goes on without a log.
+            return False
+        return True
+
+
+def _renderer(log_format: LogFormat) -> Callable[[_Line], str]:
+    final: Any
+    if log_format is LogFormat.JSON:
+        final = structlog.processors.JSONRenderer(default=str)
+    else:
+        final = structlog.processors.KeyValueRenderer(
+            key_order=["time", "level", "event"], drop_missing=True
+        )
+
+    def render(line: _Line) -> str:
+        stamp = line.at.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+        event: dict[str, Any] = {
+            "time": stamp,
+            "level": line.level.value,
+            "event": line.event,
+        }
+        event |= {k: _plain(v) for k, v in line.fields.items() if v is not None}
+        return str(final(None, line.level.value, event))
+
+    return render
+
+
+def _plain(value: object) -> object:
+    match value:
+        case float():
+            return round(value, 6)
+        case dt.datetime():
+            return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+        case _:
+            return value
+
+
+class LogTelemetry(Telemetry):
+    """Makes log lines of events.
+
+    Successful calls for Status are not logged, nor is a Status that fails because the
+    daemon is not ready: the report of the standing says that, once and every 5 minutes.
+
+    Args:
+        writer: Where lines go.
+    """
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+
+    def emit(self, event: Event) -> None:
+        """Queue the line that *event* deserves, if any."""
+        match event:
+            case CallFinished(method="Status"):
+                level = LogLevel.DEBUG
+            case CallFinished(error=None):
+                level = LogLevel.INFO
+            case CallFinished() | ProviderCallFinished(error=str()):
+                level = LogLevel.WARNING
+            case ProviderCallFinished():
+                level = LogLevel.DEBUG
+            case StandingReported(state="ready", code=""):
+                level = LogLevel.INFO
+            case StandingReported(state="starting", code=""):
+                level = LogLevel.INFO
+            case StandingReported():
+                level = LogLevel.WARNING
+            case Unexpected():
+                level = LogLevel.ERROR
+            case _:
+                level = LogLevel.INFO
+        if self._writer.wants(level):
+            fields = {k: v for k, v in attrs.asdict(event).items() if v != ""}
+            self._writer.log(
+                level, _NAMES.get(type(event), type(event).__name__), **fields
+            )
+
+
+_NAMES: Final[dict[type[Event], str]] = {
+    CallFinished: "kms call",
+    ProviderCallFinished: "dsm call",
+    StandingReported: "standing",
+    Unexpected: "unexpected",
+}
