@@ -1,1 +1,47 @@
-"""A local DSM: real REST, real TLS, real AES-GCM. Imports none of our packages."""
+"""A local DSM: real REST, real TLS, real AES-GCM. Imports none of our packages.
+
+`Dsm` is the model in memory, `EmulatorServer` serves it from a thread, `Fault` says
+what goes wrong. `dsm_emulator.cli` is the command line form of the same three.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from dsm_emulator.clock import Clock
+    from dsm_emulator.dsm import DemoKey, Dsm
+    from dsm_emulator.faults import Fault, FaultKind
+    from dsm_emulator.server import EmulatorServer
+    from dsm_emulator.state_table import Condition, Operation
+
+__all__ = [
+    "Clock",
+    "Condition",
+    "DemoKey",
+    "Dsm",
+    "EmulatorServer",
+    "Fault",
+    "FaultKind",
+    "Operation",
+]
+
+_HOMES = {
+    "Clock": "clock",
+    "Condition": "state_table",
+    "DemoKey": "dsm",
+    "Dsm": "dsm",
+    "EmulatorServer": "server",
+    "Fault": "faults",
+    "FaultKind": "faults",
+    "Operation": "state_table",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Lazy, so that `emulator --help` and `emulator ctl` start without uvicorn.
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return getattr(importlib.import_module(f"dsm_emulator.{home}"), name)

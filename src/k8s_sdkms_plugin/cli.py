@@ -7,6 +7,7 @@ nothing was started; 3 something that must be installed is missing.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -22,11 +23,17 @@ if TYPE_CHECKING:
 EXIT_USAGE: Final = 2
 EXIT_MISSING: Final = 3
 
+MAX_TIMEOUT_S: Final = 3600.0
+
 DEFAULT_CONFIG: Final = Path("/etc/fortanix/k8s-sdkms-plugin.json")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # Paths and names are printed that the terminal's encoding may not have.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     words = _go_plugin_words(list(sys.argv[1:] if argv is None else argv))
     if words[:1] == ["emulator"]:
         return _emulator(words[1:])
@@ -82,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     call.add_argument("method", choices=("status", "encrypt", "decrypt"))
     call.add_argument("--socket", required=True, help="path of the socket")
     call.add_argument(
-        "--timeout-s", type=float, default=3.0, help="deadline in seconds (3)"
+        "--timeout-s", type=_timeout_s, default=3.0, help="deadline in seconds (3)"
     )
     call.add_argument(
         "--random",
@@ -118,6 +125,13 @@ def _parser() -> argparse.ArgumentParser:
     # Handed over before parsing; it stands here for --help.
     commands.add_parser("emulator", help="a local DSM (needs the emulator extra)")
     return parser
+
+
+def _timeout_s(text: str) -> float:
+    timeout_s = float(text)
+    if not 0 < timeout_s <= MAX_TIMEOUT_S:
+        raise ValueError("a deadline lies in the future")
+    return timeout_s
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -206,7 +220,8 @@ def _emulator(words: list[str]) -> int:
 def _has_emulator() -> bool:
     from importlib.util import find_spec
 
-    if all(find_spec(name) for name in ("starlette", "trustme", "uvicorn")):
+    needed = ("httptools", "starlette", "trustme", "uvicorn")
+    if all(find_spec(name) for name in needed):
         return True
     print(
         f"{NAME}: the emulator needs an extra: pip install '{NAME}[emulator]'",

@@ -1,0 +1,140 @@
+import json
+from typing import Any
+
+import pytest
+
+from dsm_emulator import Fault, FaultKind
+from dsm_emulator.faults import Faults, spoil
+
+
+INFO = "/crypto/v1/keys/info"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "no-such-kind"},
+        {"kind": "latency"},
+        {"kind": "status"},
+        {"kind": "redirect"},
+        {"kind": "drop-field"},
+        {"kind": "set-field"},
+        {"kind": "status", "status": 500, "body": "no-such-form"},
+        {"kind": "reset", "count": 0},
+    ],
+)
+def test_fault_that_says_too_little_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Fault(**fields)
+
+
+def test_kind_may_be_given_as_text() -> None:
+    assert Fault("reset") == Fault(FaultKind.RESET)
+
+
+def test_count_runs_out() -> None:
+    faults = Faults()
+    faults.add(Fault("status", status=500, count=2))
+    seen = [faults.before(INFO, None).stand_in is not None for _ in range(3)]
+    assert seen == [True, True, False]
+    assert not faults
+
+
+def test_fault_is_for_its_path_and_app_alone() -> None:
+    faults = Faults()
+    faults.add(Fault("status", status=500, path=INFO, app="a", count=1))
+    for path, app in ((INFO, "b"), (INFO, None), ("/sys/v1/health", "a")):
+        assert faults.before(path, app).stand_in is None
+    assert faults.before(INFO, "a").stand_in is not None
+
+
+def test_path_may_be_a_pattern() -> None:
+    faults = Faults()
+    faults.add(Fault("reset", path="/crypto/*"))
+    assert faults.before(INFO, None).stand_in is not None
+    assert faults.before("/sys/v1/health", None).stand_in is None
+
+
+def test_first_stand_in_wins_and_the_next_is_not_spent() -> None:
+    faults = Faults()
+    faults.add(Fault("latency", ms=20))
+    faults.add(Fault("latency", ms=30, count=1))
+    faults.add(Fault("status", status=500, count=1))
+    faults.add(Fault("status", status=502, count=1))
+    first, second = faults.before(INFO, None), faults.before(INFO, None)
+    assert first.stand_in is not None
+    assert second.stand_in is not None
+    assert (first.stand_in.status, second.stand_in.status) == (500, 502)
+    assert (first.delay_s, second.delay_s) == (0.05, 0.02)
+
+
+def test_defect_waits_for_an_answer() -> None:
+    faults = Faults()
+    faults.add(Fault("wrong-kid", count=1))
+    assert faults.before(INFO, None).stand_in is None
+    assert len(faults.defects(INFO, None)) == 1
+    assert faults.defects(INFO, None) == []
+
+
+def test_removed_and_cleared_faults_let_go_what_hangs() -> None:
+    faults = Faults()
+    hang, other = Fault("hang", count=1), Fault("hang", path=INFO)
+    faults.add(hang)
+    faults.add(other)
+    hangs = faults.before(INFO, None).hangs
+    assert [released.done() for released in hangs] == [False, False]
+    assert len(faults.before(INFO, None).hangs) == 1
+    faults.remove(hang)
+    assert [released.done() for released in hangs] == [True, False]
+    assert list(faults) == [other]
+    faults.clear()
+    assert [released.done() for released in hangs] == [True, True]
+    assert not faults
+
+
+def test_waiting_for_hanging_requests_ends() -> None:
+    faults = Faults()
+    assert not faults.wait_for_hanging(1, timeout_s=0)
+    faults.count_hanging(1)
+    assert faults.wait_for_hanging(1, timeout_s=0)
+
+
+ANSWER = {"kid": "a", "cipher": "AQ==", "iv": "AQ=="}
+
+
+@pytest.mark.parametrize(
+    ("faults", "body"),
+    [
+        ([Fault("drop-field", field="kid")], {"cipher": "AQ==", "iv": "AQ=="}),
+        ([Fault("drop-field", field="none")], ANSWER),
+        ([Fault("set-field", field="iv", value=5)], {**ANSWER, "iv": 5}),
+        ([Fault("set-field", field="iv")], {**ANSWER, "iv": None}),
+        (
+            [Fault("drop-field", field="kid"), Fault("set-field", field="x", value=[])],
+            {"cipher": "AQ==", "iv": "AQ==", "x": []},
+        ),
+    ],
+)
+def test_answer_is_spoilt_field_by_field(
+    faults: list[Fault], body: dict[str, Any]
+) -> None:
+    assert json.loads(spoil(ANSWER, faults)) == body
+    assert ANSWER["iv"] == "AQ=="
+
+
+def test_wrong_kid_is_another_one() -> None:
+    spoilt = json.loads(spoil(ANSWER, [Fault("wrong-kid")]))
+    assert spoilt["kid"] != "a"
+    assert spoilt["cipher"] == "AQ=="
+
+
+def test_huge_body_is_valid_json() -> None:
+    body = spoil(ANSWER, [Fault("huge-body", size=100_000)])
+    assert len(body) > 100_000
+    assert json.loads(body)["kid"] == "a"
+
+
+@pytest.mark.parametrize("kind", ["not-json", "truncated-json"])
+def test_body_can_be_no_json(kind: str) -> None:
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(spoil(ANSWER, [Fault(kind)]))
