@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import json
 import secrets
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from adapters_grpc.client import CallFailed, KmsClient
 from adapters_grpc.unix_socket import SocketRefused, socket_path
+from kms_core.errors import one_line
 
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ def call(
     """
     try:
         path = socket_path(socket)
+        if not path.is_socket():
+            print(f"error: there is no socket at {path}", file=sys.stderr)
+            return EXIT_FAILED
         answer = asyncio.run(
             _ask(method, path, timeout_s, at_random=at_random, reveal=reveal)
         )
@@ -56,7 +59,9 @@ def call(
         print(f"error: {refusal}", file=sys.stderr)
         return EXIT_USAGE
     except CallFailed as failure:
-        print(f"{failure.code_name}: {failure.text}", file=sys.stderr)
+        # Another server's words: none of them may speak to the terminal.
+        text = one_line(f"{failure.code_name}: {failure.text}")
+        print(text, file=sys.stderr)
         return EXIT_FAILED
     print(json.dumps(answer, indent=2))
     return EXIT_OK
@@ -100,13 +105,14 @@ def _stored(content: bytes) -> tuple[str, bytes]:
         stored = json.loads(content)
         key_id = stored["key_id"]
         ciphertext = base64.b64decode(stored["ciphertext"], validate=True)
-    except (ValueError, TypeError, KeyError, binascii.Error) as problem:
+        if not isinstance(key_id, str):
+            raise TypeError("a key_id is a string")  # noqa: TRY301 - as for the others
+        key_id.encode()
+    except (ValueError, TypeError, KeyError, RecursionError) as problem:
         raise _InputRefused(
             "standard input must be what `call encrypt` printed: a JSON object with "
             "key_id and ciphertext (base64)"
         ) from problem
-    if not isinstance(key_id, str):
-        raise _InputRefused("key_id must be a string")
     return key_id, ciphertext
 
 

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from adapters_grpc.unix_socket import SocketRefused, check_path, socket_path
 from k8s_sdkms_plugin.config.findings import Severity
-from k8s_sdkms_plugin.wiring import Parts, assemble
+from k8s_sdkms_plugin.wiring import Parts, assemble, group_id
 from kms_core.errors import KmsError
 from kms_core.key_id import AnnouncedKey
 from kms_core.ports import Event, Telemetry
@@ -97,10 +97,13 @@ async def _look_around(loaded: LoadedConfig, config: PluginConfig) -> list[Item]
     if not items:
         items.append(Item("ok", "socket_file", f"{config.socket_file} can be served"))
     try:
-        async with _parts(loaded, config) as parts:
-            items += await _ask_dsm(parts)
+        group_id(config.socket_group)
     except SocketRefused as refusal:
-        items.append(Item("error", "socket", refusal.text))
+        remedy = "name another group in socket_group"
+        items.append(Item("error", "socket_group", refusal.text, remedy))
+        config = attrs.evolve(config, socket_group=None)
+    async with _parts(loaded, config) as parts:
+        items += await _ask_dsm(parts)
     return items
 
 

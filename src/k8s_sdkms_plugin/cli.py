@@ -220,7 +220,7 @@ def _emulator(words: list[str]) -> int:
 def _has_emulator() -> bool:
     from importlib.util import find_spec
 
-    needed = ("httptools", "starlette", "trustme", "uvicorn")
+    needed = ("httptools", "trustme", "uvicorn")
     if all(find_spec(name) for name in needed):
         return True
     print(

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 EXIT_OK: Final = 0
 EXIT_SOCKET: Final = 1
 
-DRAIN_S: Final = 3.5
-"""For calls in flight at the end; with the logout below 5 s in all."""
+DRAIN_S: Final = 3.0
+"""For calls in flight at the end: kube-apiserver gives up after as many seconds."""
+
+LEAVE_S: Final = 4.0
+"""For the drain and the logout together; a DSM that hangs must not delay the end."""
 
 
 def run(loaded: LoadedConfig, config: PluginConfig) -> int:
@@ -56,10 +59,19 @@ async def _serve(loaded: LoadedConfig, config: PluginConfig, writer: LogWriter) 
     stop = asyncio.Event()
     try:
         parts = assemble(loaded, config, telemetry, os.environ)
-        await parts.server.start()
+        # Before anybody can see the socket, and send a signal to whoever made it.
+        with _signals(stop, parts):
+            await parts.server.start()
+            _announce(config, writer, notifier)
+            await _work(parts, notifier, stop, writer)
     except SocketRefused as refusal:
         writer.log(LogLevel.ERROR, "not started", cause=refusal.text)
         return EXIT_SOCKET
+    writer.log(LogLevel.INFO, "stopped")
+    return EXIT_OK
+
+
+def _announce(config: PluginConfig, writer: LogWriter, notifier: Notifier) -> None:
     writer.log(
         LogLevel.INFO,
         "serving",
@@ -71,25 +83,31 @@ async def _serve(loaded: LoadedConfig, config: PluginConfig, writer: LogWriter) 
         pid=os.getpid(),
     )
     notifier.ready()
+
+
+async def _work(
+    parts: Parts, notifier: Notifier, stop: asyncio.Event, writer: LogWriter
+) -> None:
     # What was made until here stays: the collector need not look at it again.
     gc.freeze()
     tasks = [asyncio.create_task(parts.watcher.run(), name="watcher")]
     if notifier.watchdog_s is not None:
         beat = _beat(notifier, notifier.watchdog_s)
         tasks.append(asyncio.create_task(beat, name="watchdog"))
+    leaves_at: float | None = None
     try:
-        with _signals(stop, parts):
-            await stop.wait()
-            writer.log(LogLevel.INFO, "stopping")
-            notifier.stopping()
-            await parts.server.stop(DRAIN_S)
+        await stop.wait()
+        leaves_at = asyncio.get_running_loop().time() + LEAVE_S
+        writer.log(LogLevel.INFO, "stopping")
+        notifier.stopping()
+        await parts.server.stop(DRAIN_S)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await parts.provider.aclose()
-    writer.log(LogLevel.INFO, "stopped")
-    return EXIT_OK
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(leaves_at):
+                await parts.provider.aclose()
 
 
 class DaemonTelemetry(Telemetry):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from adapters_grpc.client import CallFailed, KmsClient
+from k8s_sdkms_plugin.config.model import ENVIRONMENT_PREFIX
 
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ EXIT_FAILED: Final = 1
 _START_S: Final = 30.0
 _STOP_S: Final = 10.0
 _SEED_BYTES: Final = 32
+_LAST_LINES: Final = 5
 
 
 class _DemoFailed(Exception):
@@ -58,7 +60,7 @@ def demo(folder: Path | None, *, once: bool) -> int:
             if folder is None:
                 made = tempfile.TemporaryDirectory(prefix="kms-demo-")
                 folder = Path(stack.enter_context(made))
-            _run(folder, stack, once=once)
+            _run(folder.absolute(), stack, once=once)
     except KeyboardInterrupt:
         print("\nStopped.")
     except _DemoFailed as failure:
@@ -68,7 +70,10 @@ def demo(folder: Path | None, *, once: bool) -> int:
 
 
 def _run(folder: Path, stack: contextlib.ExitStack, *, once: bool) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _DemoFailed(f"can't make {folder}: {error.strerror}") from error
     socket = folder / "kms.sock"
     log = folder / "daemon.log"
     print("Starting a DSM emulator, and the daemon in front of it ...")
@@ -81,7 +86,7 @@ def _run(folder: Path, stack: contextlib.ExitStack, *, once: bool) -> None:
         return
     print("\nServing until Ctrl-C.", flush=True)
     code = daemon.wait()
-    raise _DemoFailed(f"the daemon ended with exit code {code}; its log is {log}")
+    raise _DemoFailed(f"the daemon ended with exit code {code}: {_last_words(log)}")
 
 
 @contextlib.contextmanager
@@ -98,9 +103,8 @@ def _emulator(folder: Path) -> Iterator[dict[str, Any]]:
         try:
             described = json.loads(line)
         except ValueError:
-            raise _DemoFailed(
-                f"the emulator did not start; see {folder / 'emulator.log'}"
-            ) from None
+            said = _last_words(folder / "emulator.log")
+            raise _DemoFailed(f"the emulator did not start: {said}") from None
         yield described
 
 
@@ -109,10 +113,27 @@ def _daemon(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     command = [*_ourselves(), "serve", "--config", str(config)]
     with (
         log.open("wb") as stream,
-        subprocess.Popen(command, stderr=stream) as process,  # noqa: S603 - as above
+        subprocess.Popen(  # noqa: S603 - as above
+            command, stderr=stream, env=_environment()
+        ) as process,
         _ended(process),
     ):
         yield process
+
+
+def _environment() -> dict[str, str]:
+    """Return ours without what is meant for another daemon."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith((ENVIRONMENT_PREFIX, "NOTIFY_", "WATCHDOG_"))
+    }
+
+
+def _last_words(log: Path) -> str:
+    """Return the end of a log, whose folder may be gone when the user reads this."""
+    lines = log.read_text("utf-8", "replace").splitlines()
+    return "\n".join(lines[-_LAST_LINES:]) or "it said nothing"
 
 
 @contextlib.contextmanager
@@ -175,7 +196,8 @@ async def _ready(
             return await client.status()
         except CallFailed as failure:
             if daemon.poll() is not None:
-                raise _DemoFailed(f"the daemon ended; see {log}") from failure
+                said = _last_words(log)
+                raise _DemoFailed(f"the daemon ended: {said}") from failure
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.05)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import datetime as dt
 import os
 import queue
+import select
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 
 QUEUE_LINES: Final = 4096
+CLOSE_S: Final = 0.3
+"""How long the end may wait for a reader of the log, in seconds."""
+
 _LEVELS: Final = {level: rank for rank, level in enumerate(LogLevel)}
 _STDERR: Final = 2
 
@@ -66,6 +71,7 @@ class LogWriter:
         queue_lines: int = QUEUE_LINES,
     ) -> None:
         self.dropped = 0
+        self._unwritten = 0
         self._told = 0
         self._least = _LEVELS[level]
         self._descriptor = descriptor
@@ -89,37 +95,45 @@ class LogWriter:
         except queue.Full:
             self.dropped += 1
 
-    def close(self, timeout_s: float = 1.0) -> None:
+    def close(self, timeout_s: float = CLOSE_S) -> None:
         """Write what waits, for at most *timeout_s* seconds."""
+        deadline = time.monotonic() + timeout_s
         try:
             self._queue.put(None, timeout=timeout_s)
         except queue.Full:
             return
-        self._thread.join(timeout_s)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _write_all(self) -> None:
         while (line := self._queue.get()) is not None:
             if not self._write(self._render(line)):
-                return
-            lost = self.dropped - self._told
+                self._unwritten += 1
+                continue
+            lost = self.dropped + self._unwritten - self._told
             if lost:
-                self._told += lost
                 note = _Line(
                     dt.datetime.now(dt.UTC),
                     LogLevel.WARNING,
                     "log lines dropped",
                     {"count": lost},
                 )
-                self._write(self._render(note))
+                if self._write(self._render(note)):
+                    self._told += lost
 
     def _write(self, text: str) -> bool:
+        """Return whether *text* was written; without a reader the daemon goes on."""
         rest = text.encode("utf-8", "replace") + b"\n"
-        try:
-            while rest:
+        while rest:
+            try:
                 rest = rest[os.write(self._descriptor, rest) :]
-        except OSError:
-            # Nobody holds the other end any more. The daemon goes on without a log.
-            return False
+            except BlockingIOError:
+                # Whoever shares the terminal or pipe with us made it non-blocking.
+                writable = select.poll()
+                writable.register(self._descriptor, select.POLLOUT)
+                writable.poll()
+            except OSError:
+                # Nobody holds the other end, or the disk is full.
+                return False
         return True
 
 
@@ -158,8 +172,9 @@ def _plain(value: object) -> object:
 class LogTelemetry(Telemetry):
     """Makes log lines of events.
 
-    Successful calls for Status are not logged, nor is a Status that fails because the
-    daemon is not ready: the report of the standing says that, once and every 5 minutes.
+    Successful calls for Status are not logged. Nor, above debug, is a Status that fails
+    because the daemon is not ready, or a request that DSM never answered: the report of
+    the standing says that, once and every 5 minutes.
 
     Args:
         writer: Where lines go.
@@ -170,30 +185,32 @@ class LogTelemetry(Telemetry):
 
     def emit(self, event: Event) -> None:
         """Queue the line that *event* deserves, if any."""
-        match event:
-            case CallFinished(method="Status"):
-                level = LogLevel.DEBUG
-            case CallFinished(error=None):
-                level = LogLevel.INFO
-            case CallFinished() | ProviderCallFinished(error=str()):
-                level = LogLevel.WARNING
-            case ProviderCallFinished():
-                level = LogLevel.DEBUG
-            case StandingReported(state="ready", code=""):
-                level = LogLevel.INFO
-            case StandingReported(state="starting", code=""):
-                level = LogLevel.INFO
-            case StandingReported():
-                level = LogLevel.WARNING
-            case Unexpected():
-                level = LogLevel.ERROR
-            case _:
-                level = LogLevel.INFO
-        if self._writer.wants(level):
+        level = _level_of(event)
+        if level is not None and self._writer.wants(level):
             fields = {k: v for k, v in attrs.asdict(event).items() if v != ""}
             self._writer.log(
                 level, _NAMES.get(type(event), type(event).__name__), **fields
             )
+
+
+def _level_of(event: Event) -> LogLevel | None:
+    level: LogLevel | None = LogLevel.INFO
+    match event:
+        case CallFinished(method="Status"):
+            level = None if event.error is None else LogLevel.DEBUG
+        case CallFinished(error=str()):
+            level = LogLevel.WARNING
+        case ProviderCallFinished(error=str(), http_status=int()):
+            level = LogLevel.WARNING
+        case ProviderCallFinished():
+            level = LogLevel.DEBUG
+        case StandingReported(state="ready" | "starting", code=""):
+            level = LogLevel.INFO
+        case StandingReported():
+            level = LogLevel.WARNING
+        case Unexpected():
+            level = LogLevel.ERROR
+    return level
 
 
 _NAMES: Final[dict[type[Event], str]] = {

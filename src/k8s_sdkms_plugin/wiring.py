@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grp
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
     from k8s_sdkms_plugin.config.loading import LoadedConfig
     from kms_core.ports import Telemetry
+
+
+_GID_DIGITS: Final = 10
+"""So many digits can be more than the kernel takes for a group."""
 
 
 @frozen
@@ -136,7 +140,7 @@ def group_id(group: str | None) -> int | None:
     """
     if group is None:
         return None
-    if group.isascii() and group.isdigit() and int(group) < 2**31:
+    if group.isascii() and group.isdigit() and len(group) < _GID_DIGITS:
         return int(group)
     try:
         return grp.getgrnam(group).gr_gid

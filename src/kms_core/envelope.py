@@ -14,6 +14,7 @@ from kms_core.errors import (
     KeyIdMismatch,
     KeyIdNotAccepted,
     ProviderAnswerRefused,
+    SealedSeedMalformed,
     SealedSeedNotAuthentic,
 )
 from kms_core.key_id import NativeKeyId, is_legacy
@@ -100,7 +101,7 @@ class ProviderEnvelope(Envelope):
             )
         try:
             opened = await self.open(sealed, key.key_id, deadline=deadline)
-        except SealedSeedNotAuthentic as error:
+        except (SealedSeedMalformed, SealedSeedNotAuthentic) as error:
             raise ProviderAnswerRefused("a fresh ciphertext does not open") from error
         if not hmac.compare_digest(opened, seed):
             raise ProviderAnswerRefused("a fresh ciphertext opens to other bytes")

@@ -44,9 +44,14 @@ is generated from these classes.
 
 from __future__ import annotations
 
+import copy
 import enum
 import unicodedata
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 MAX_TEXT_BYTES = 512
@@ -107,6 +112,14 @@ class KmsError(Exception):
     def text(self) -> str:
         """Return ``CODE: cause; hint`` as one line of at most 512 bytes."""
         return one_line(f"{self.code}: {self.cause}; {self.hint}", MAX_TEXT_BYTES)
+
+    def without_traceback(self) -> Self:
+        """Return an equal error that refers to no frame and to no other error.
+
+        What is kept, or raised again and again, must be such a copy: the frames of a
+        traceback hold seeds and credentials, and each raise adds to it.
+        """
+        return copy.copy(self)
 
 
 def one_line(text: str, max_bytes: int = MAX_TEXT_BYTES) -> str:
@@ -400,13 +413,13 @@ class KeyDestroyed(DenialError):
 
 
 def error_classes() -> tuple[type[KmsError], ...]:
-    """Return every error with a code, in the order of their definition."""
+    """Return every error with a code of its own, in the order of the tree."""
     found: list[type[KmsError]] = []
     waiting: list[type[KmsError]] = [KmsError]
     while waiting:
         cls = waiting.pop(0)
-        subclasses = cls.__subclasses__()
-        if not subclasses:
+        # Not "has no subclasses": one made elsewhere must not take its parent away.
+        if "code" in vars(cls):
             found.append(cls)
-        waiting = subclasses + waiting
+        waiting = cls.__subclasses__() + waiting
     return tuple(found)

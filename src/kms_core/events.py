@@ -81,6 +81,7 @@ class StandingReported(Event):
     Attributes:
         state: The phase.
         key_id: The announced key_id; empty before the first proof.
+        kid: The announced key; a Go plugin's key_id does not tell it.
         code: Code of the error behind it; empty if all is well.
         cause: What happened.
         remedy: What the operator should do.
@@ -97,6 +98,7 @@ class StandingReported(Event):
     meaning: str
     next_look_s: float | None
     status_fails_at: dt.datetime | None
+    kid: str = ""
 
 
 def describe_exception(error: BaseException) -> str:

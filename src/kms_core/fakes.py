@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import math
 import random
 import uuid
 from typing import TYPE_CHECKING
@@ -39,7 +40,8 @@ class ManualClock(Clock):
     """A clock that moves only when it is told to.
 
     ``monotonic`` starts at the running loop's time, so that deadlines made from it are
-    loop times that lie in the future.
+    loop times that lie in the future; rounded up to a whole second, so that sums and
+    differences of simple numbers come out the same in every run.
     """
 
     def __init__(self) -> None:
@@ -51,7 +53,7 @@ class ManualClock(Clock):
     def monotonic(self) -> float:
         """Return the time of the start plus what it was moved by."""
         if self._start is None:
-            self._start = asyncio.get_running_loop().time()
+            self._start = float(math.ceil(asyncio.get_running_loop().time()))
         return self._start + self._ahead_s
 
     def now(self) -> dt.datetime:
@@ -64,7 +66,7 @@ class ManualClock(Clock):
             await asyncio.sleep(0)
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        sleeper = (self.monotonic() + seconds, future)
+        sleeper = (self._ahead_s + seconds, future)
         self._sleepers.append(sleeper)
         try:
             await future
@@ -75,16 +77,13 @@ class ManualClock(Clock):
         """Move the clock, waking sleepers in order, and let their tasks run."""
         target = self._ahead_s + seconds
         await settle()
-        while due := [when for when, _ in self._sleepers if self._at(when) <= target]:
-            self._ahead_s = max(self._ahead_s, self._at(min(due)))
+        while due := [when for when, _ in self._sleepers if when <= target]:
+            self._ahead_s = max(self._ahead_s, min(due))
             for when, future in list(self._sleepers):
-                if self._at(when) <= self._ahead_s and not future.done():
+                if when <= self._ahead_s and not future.done():
                     future.set_result(None)
             await settle()
         self._ahead_s = target
-
-    def _at(self, when: float) -> float:
-        return when - (self.monotonic() - self._ahead_s)
 
 
 async def settle() -> None:
@@ -190,6 +189,8 @@ class InMemoryKeyProvider(KeyProvider):
         if key.state is KeyState.DEACTIVATED:
             raise KeyDeactivated(f"key {kid} is deactivated")
         _require_usable(key)
+        if key.state is KeyState.COMPROMISED or not key.can_encrypt:
+            raise PermissionRefused(f"key {kid} may not encrypt")
         iv = random.randbytes(_IV_BYTES)  # noqa: S311 - protects nothing
         sealed = self._material[kid].encrypt(iv, plaintext, aad)
         return Ciphertext(sealed[:-_TAG_BYTES], iv, sealed[-_TAG_BYTES:])
@@ -198,12 +199,18 @@ class InMemoryKeyProvider(KeyProvider):
         self, kid: str, ciphertext: Ciphertext, aad: bytes | None, deadline: float
     ) -> bytes:
         await self._called("decrypt", deadline)
-        _require_usable(self._key(kid))
+        key = self._key(kid)
+        _require_usable(key)
+        if not key.can_decrypt:
+            raise PermissionRefused(f"key {kid} may not decrypt")
+        # Cipher and tag are joined below: bytes must not move from one to the other.
+        if len(ciphertext.iv) != _IV_BYTES or len(ciphertext.tag) != _TAG_BYTES:
+            raise SealedSeedNotAuthentic("iv or tag has another length")
         try:
             return self._material[kid].decrypt(
                 ciphertext.iv, ciphertext.cipher + ciphertext.tag, aad
             )
-        except (InvalidTag, ValueError) as error:
+        except InvalidTag as error:
             raise SealedSeedNotAuthentic("the ciphertext was changed") from error
 
     async def _called(self, what: str, deadline: float) -> None:
@@ -212,7 +219,7 @@ class InMemoryKeyProvider(KeyProvider):
         if asyncio.get_running_loop().time() >= deadline:
             raise ProviderTimeout(f"no time left for {what}")
         if self.outage is not None:
-            raise self.outage
+            raise self.outage.without_traceback()
 
     def _key(self, kid: str) -> KeyDescription:
         key = self.keys.get(kid)

@@ -22,6 +22,7 @@ from kms_core.errors import (
     ProviderTimeout,
     SealedSeedNotAuthentic,
 )
+from kms_core.key_id import is_kid
 
 
 if TYPE_CHECKING:
@@ -153,7 +154,11 @@ class KeyProvider(abc.ABC):
         Raises:
             ProviderError: KeyNotFound if there is none; outages; refusals.
         """
-        return await _guarded("describe", self._describe(kid, deadline), deadline)
+        found = await _guarded("describe", self._describe(kid, deadline), deadline)
+        # Before anything quotes them: they go into error texts and key_ids.
+        if not all(is_kid(k) for k in (found.kid, found.replaced) if k is not None):
+            raise ProviderAnswerRefused("the key service gave an id of unknown form")
+        return found
 
     async def encrypt(
         self, kid: str, plaintext: bytes, aad: bytes | None, *, deadline: float

@@ -43,7 +43,7 @@ class SealedSeed:
     ciphertext: Ciphertext
 
 
-# A map of five pairs whose first key is "Version" and whose value is a small integer.
+# A map of five pairs whose first key is "Version".
 _HEAD: Final = b"\xa5\x67Version"
 _FIELDS: Final = ("Version", "KID", "Cipher", "IV", "Tag")
 
@@ -84,7 +84,7 @@ def decode(stored: bytes) -> SealedSeed:
         raise SealedSeedMalformed(
             f"the ciphertext has {len(stored)} bytes, more than any sealed seed"
         )
-    # Checked first so that foreign bytes never reach cbor2, whose tags run code.
+    # First the cheap test, so that what others wrote does not reach cbor2 at all.
     if not stored.startswith(_HEAD):
         raise SealedSeedMalformed("the ciphertext is not a sealed seed")
     try:

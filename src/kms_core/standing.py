@@ -19,13 +19,17 @@ Rules (design section 7):
 - Trouble counts after three failed looks over at least 60 s if it is an outage, after
   two agreeing ones if the key service refuses. ``on_outage`` and ``on_refused`` then
   choose between COASTING and DEGRADED.
+- A refused Encrypt is a reason to look and no more: many fail in one instant, on one
+  session. It begins trouble when there is none, and adds nothing to any.
+- Only a proof ends DENIED.
 - Coasting ends ``coast_for`` after the key service was last seen well.
 - A key is announced only after two equal looks and a proof. One that was announced
   before comes back only if it says that it replaced the announced one, or after looks
   that agree for 60 s: nodes of the key service that lag must not flip-flop.
 - A key in trouble is proven again before it is READY. READY proves it again when the
   last proof is older than ``probe_interval``.
-- One doubtful answer moves no phase, nor does anything said of another key.
+- One doubtful answer moves no phase, nor does anything said of another key. A proof
+  that no step asked for announces nothing.
 
 Example: after a rotation a look sees kid B while A is announced. B becomes the
 candidate and is looked at again after a second; seen twice, it is probed; proven, it
@@ -116,11 +120,19 @@ class Trouble:
 
 @frozen
 class Candidate:
-    """A key that looks have seen in place of the announced one."""
+    """A key that looks have seen in place of the announced one.
+
+    Attributes:
+        key: The key.
+        since: When the first of the looks saw it.
+        looks: How many looks in a row did.
+        ripe: Whether only its proof is missing.
+    """
 
     key: AnnouncedKey
     since: float
     looks: int
+    ripe: bool = False
 
 
 @frozen(kw_only=True)
@@ -133,6 +145,7 @@ class Standing:
         proven_at: When the announced key was last proven.
         well_at: When the key service was last seen well.
         trouble: What is wrong, if anything is.
+        denial: The word that led to DENIED; None in every other phase.
         candidate: The key that may be announced next.
         former_kids: Keys that were announced before, in this process.
     """
@@ -142,6 +155,7 @@ class Standing:
     proven_at: float | None = None
     well_at: float | None = None
     trouble: Trouble | None = None
+    denial: KmsError | None = None
     candidate: Candidate | None = None
     former_kids: frozenset[str] = field(factory=frozenset)
 
@@ -186,10 +200,17 @@ class Proved:
 
 @frozen
 class UseFailed:
-    """A probe or an Encrypt under *key* failed."""
+    """A probe or an Encrypt under *key* failed.
+
+    Attributes:
+        key: The key.
+        error: What it failed with.
+        by_probe: Whether it was a probe.
+    """
 
     key: AnnouncedKey
     error: KmsError
+    by_probe: bool = True
 
 
 @frozen
@@ -242,8 +263,11 @@ def step(
             result = _failed(standing, error, Source.LOOK, now, policy)
         case Proved(key, by_probe):
             result = Step(_proved(standing, key, now, by_probe=by_probe))
-        case UseFailed(key, error):
-            result = _use_failed(standing, key, error, now, policy)
+        case UseFailed(key, error, by_probe):
+            if by_probe or _is_news(standing, error):
+                result = _use_failed(standing, key, error, now, policy)
+            else:
+                result = Step(standing)
         case Ticked():
             result = Step(standing)
     return evolve(result, standing=_timed(result.standing, now, policy))
@@ -258,7 +282,10 @@ def _looked(
 ) -> Step:
     trouble = standing.trouble
     if trouble is not None and trouble.source is Source.LOOK:
-        trouble = None
+        outage = meaning_of(trouble.error) is Meaning.OUTAGE
+        # Another key's good look ends an outage, but no refusal or denial of ours.
+        if key == standing.announced or outage:
+            trouble = None
     if key == standing.announced:
         return _looked_at_announced(
             evolve(standing, trouble=trouble, candidate=None), key, now, policy
@@ -276,7 +303,8 @@ def _looked(
         now - candidate.since < policy.return_span_s
     ):
         return Step(waiting)
-    return Step(waiting, Probe(key))
+    ripe = evolve(candidate, ripe=True)
+    return Step(evolve(waiting, candidate=ripe), Probe(key))
 
 
 def _looked_at_announced(
@@ -305,14 +333,19 @@ def _proved(
     if key == standing.announced:
         if by_probe:
             return evolve(
-                standing, phase=Phase.READY, proven_at=now, well_at=now, trouble=None
+                standing,
+                phase=Phase.READY,
+                proven_at=now,
+                well_at=now,
+                trouble=None,
+                denial=None,
             )
         if standing.phase is not Phase.READY or standing.trouble is not None:
             # It may have begun before the trouble did: a look and a probe decide.
             return standing
         return evolve(standing, proven_at=now, well_at=now)
     candidate = standing.candidate
-    if not by_probe or candidate is None or candidate.key != key:
+    if not by_probe or candidate is None or candidate.key != key or not candidate.ripe:
         return standing
     former = standing.former_kids
     if standing.announced is not None:
@@ -323,6 +356,14 @@ def _proved(
         proven_at=now,
         well_at=now,
         former_kids=former,
+    )
+
+
+def _is_news(standing: Standing, error: KmsError) -> bool:
+    """Return whether a failed Encrypt adds anything to what is known."""
+    trouble = standing.trouble
+    return trouble is None or (
+        meaning_of(error) is meaning_of(trouble.error) is Meaning.OUTAGE
     )
 
 
@@ -348,12 +389,16 @@ def _failed(
     if isinstance(error, CredentialRefused) and error.remembered and known is not None:
         # Nobody was asked, so that nothing was learnt.
         return Step(standing)
+    kept = error.without_traceback()
     if known is None or not known.agrees(error, source):
-        known = Trouble(error, source, now, 0)
-    trouble = Trouble(error, source, known.since, known.seen + 1)
+        known = Trouble(kept, source, now, 0)
+    trouble = Trouble(kept, source, known.since, known.seen + 1)
     troubled = evolve(standing, trouble=trouble)
     if _counts(trouble, now, policy):
-        return Step(evolve(troubled, phase=_phase_in_trouble(troubled, now, policy)))
+        phase = _phase_in_trouble(troubled, now, policy)
+        denied = phase is Phase.DENIED and meaning_of(kept) is Meaning.DENIED
+        denial = kept if denied else troubled.denial
+        return Step(evolve(troubled, phase=phase, denial=denial))
     if meaning_of(error) is Meaning.OUTAGE or isinstance(error, CredentialRefused):
         # The timer alone: an outage needs time, and refused logins are counted.
         return Step(troubled)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
 from kms_core.errors import (
-    DenialError,
+    CredentialRefused,
     InternalFault,
     KeyNotFound,
     KmsError,
@@ -39,7 +40,7 @@ from kms_core.standing import (
 if TYPE_CHECKING:
     from kms_core.envelope import Envelope
     from kms_core.key_id import KeyNaming
-    from kms_core.ports import Clock, Randomness, Telemetry
+    from kms_core.ports import Clock, Event, Randomness, Telemetry
     from kms_core.provider import KeyDescription, KeyProvider
 
 
@@ -53,7 +54,7 @@ class Timing:
 
     Attributes:
         look_interval_s: Between looks while all is well.
-        first_retry_s: Before the first look after a failed one; it doubles from there
+        first_retry_s: Before the first round after a failed one; it doubles from there
             up to ``look_interval_s``.
         jitter: Share of each pause that is left to chance, so that daemons which
             started together spread out.
@@ -100,8 +101,9 @@ class Watcher:
     def __init__(self, surroundings: Surroundings) -> None:
         self._with = surroundings
         self._woken = asyncio.Event()
-        self._failed_looks = 0
-        self._reported: tuple[Phase, str, str] | None = None
+        self._doubted = False
+        self._failed_rounds = 0
+        self._reported: tuple[Phase, AnnouncedKey | None, str] | None = None
         self._reported_at = 0.0
         self._stray: KmsError | None = None
         self.standing = Standing()
@@ -117,9 +119,9 @@ class Watcher:
         key = standing.announced
         if key is not None and standing.phase in (Phase.READY, Phase.COASTING):
             return key
-        error = None if standing.trouble is None else standing.trouble.error
-        if standing.phase is Phase.DENIED and isinstance(error, DenialError):
-            raise error
+        if standing.denial is not None:
+            # A copy: each raise would make the kept one's traceback longer.
+            raise standing.denial.without_traceback()
         raise NotReady(_why_not(standing))
 
     def key_to_seal(self) -> AnnouncedKey:
@@ -138,49 +140,78 @@ class Watcher:
         """Note that an Encrypt under *key* failed, and look at once.
 
         One that ran out of time is no evidence, only a reason to look: its caller chose
-        the time.
+        the time. A refused credential is evidence, but the timer alone tries it again.
         """
         if not isinstance(error, ProviderTimeout):
-            self._see(UseFailed(key, error))
-        self.look_soon()
+            action = self._see(UseFailed(key, error, by_probe=False))
+            if isinstance(action, LookAgain) and action.renewed:
+                self._doubted = True
+        if not isinstance(error, CredentialRefused):
+            self.look_soon()
 
     def look_soon(self) -> None:
-        """Let the next look begin now (SIGHUP, a refused Encrypt)."""
+        """Let the next look begin now (SIGHUP, a refused Encrypt), one more follow."""
         self._woken.set()
 
     async def run(self) -> None:
         """Look, probe and report until cancelled."""
         while True:
+            woken = self._woken.is_set()
             self._woken.clear()
             try:
-                await self._round()
+                well = await self._round()
             except Exception as error:  # noqa: BLE001 - the watcher must not die
                 fault = InternalFault(f"the watcher failed ({type(error).__name__})")
-                self._with.telemetry.emit(
-                    Unexpected(where="watcher", what=describe_exception(error))
-                )
+                self._emit(Unexpected(where="watcher", what=describe_exception(error)))
                 self._see(LookFailed(fault))
+                well = False
+            self._failed_rounds = 0 if well else self._failed_rounds + 1
             pause_s = self._pause_s()
+            if woken:
+                # What woke us may show at the key service a moment later only.
+                pause_s = min(pause_s, self._with.policy.recheck_s)
             self._report(next_look_s=pause_s)
             await self._wait(pause_s)
 
-    async def _round(self) -> None:
-        """Look once, and do what follows from it until nothing does."""
-        action: Action | None = LookAgain(0.0)
+    async def _round(self) -> bool:
+        """Look once, and do what follows until nothing does; return if it ended well.
+
+        Rounds are counted, not looks: when looks are good and probes fail, the pauses
+        must grow as well.
+        """
+        action: Action | None = LookAgain(0.0, renewed=self._doubted)
+        self._doubted = False
+        well = True
         # A look, a second one, a probe, and the same again for what the probe found;
         # the bound keeps a service that contradicts itself from holding us here.
         for _ in range(6):
             match action:
                 case None:
-                    return
+                    break
                 case LookAgain(after_s, renewed):
                     if after_s > 0:
                         await self._with.clock.sleep(after_s)
                     if renewed:
-                        await self._with.provider.renew()
-                    action = self._see(await self._look())
+                        await self._renew()
+                    seen = await self._look()
+                    well = isinstance(seen, Looked)
+                    action = self._see(seen)
                 case Probe(key):
-                    action = self._see(await self._probe(key))
+                    seen = await self._probe(key)
+                    well = isinstance(seen, Proved)
+                    action = self._see(seen)
+                    announced = self.standing.announced
+                    if isinstance(seen, UseFailed) and announced not in (None, key):
+                        # The name leads to a key that can't take over, and nobody has
+                        # looked at ours.
+                        self._stray = seen.error.without_traceback()
+                        action = self._see(await self._look_at(announced))
+        return well
+
+    async def _renew(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._with.timing.look_timeout_s):
+                await self._with.provider.renew()
 
     async def _look(self) -> Observation:
         self._stray = None
@@ -191,41 +222,34 @@ class Watcher:
             if announced is not None and (
                 unfit is not None and description.kid != announced.kid
             ):
-                # The name leads to a key that can't take over: ask after ours by kid.
-                self._stray = unfit
-                description = await self._describe(announced.kid)
-                unfit = _unfitness(description)
+                self._stray = unfit.without_traceback()
+                return await self._look_at(announced)
         except KeyNotFound as error:
-            return await self._look_by_kid(error)
+            announced = self.standing.announced
+            if announced is None:
+                return LookFailed(error)
+            # The name or id is gone; the announced key itself may be well.
+            self._stray = error.without_traceback()
+            return await self._look_at(announced)
         except KmsError as error:
-            self._failed_looks += 1
             return LookFailed(error)
         return self._seen(description, unfit)
 
-    async def _look_by_kid(self, missing: KmsError) -> Observation:
-        """The name or id is gone; the announced key itself may be well."""
-        announced = self.standing.announced
-        if announced is None or self._stray is not None:
-            self._failed_looks += 1
-            return LookFailed(missing)
+    async def _look_at(self, key: AnnouncedKey) -> Observation:
+        """Look at *key* by its kid, since the name leads elsewhere or nowhere."""
         try:
-            description = await self._describe(announced.kid)
+            description = await self._describe(key.kid)
         except KmsError as error:
-            self._failed_looks += 1
             return LookFailed(error)
-        self._stray = missing
         return self._seen(description, _unfitness(description))
 
     def _seen(self, description: KeyDescription, unfit: KmsError | None) -> Observation:
         if unfit is not None:
-            self._failed_looks += 1
             return LookFailed(unfit)
         try:
             key_id = self._with.naming.key_id(description)
         except KmsError as error:
-            self._failed_looks += 1
             return LookFailed(error)
-        self._failed_looks = 0
         return Looked(AnnouncedKey(description.kid, key_id), description.replaced)
 
     async def _describe(self, kid: str | None) -> KeyDescription:
@@ -239,7 +263,6 @@ class Watcher:
             # Sealing proves: the envelope opens what it sealed before it returns.
             await self._with.envelope.seal(seed, key, deadline=deadline)
         except KmsError as error:
-            self._failed_looks += 1
             return UseFailed(key, error)
         return Proved(key, by_probe=True)
 
@@ -263,17 +286,13 @@ class Watcher:
     def _pause_s(self) -> float:
         timing = self._with.timing
         pause_s = timing.look_interval_s
-        if self._failed_looks:
-            doublings = min(self._failed_looks - 1, 16)
+        if self._failed_rounds:
+            doublings = min(self._failed_rounds - 1, 16)
             pause_s = min(pause_s, timing.first_retry_s * 2.0**doublings)
         return pause_s * self._with.randomness.uniform(1 - timing.jitter, 1.0)
 
     async def _wait(self, pause_s: float) -> None:
-        # Whoever wakes us in a row must not make us ask in a row.
-        least_s = min(pause_s, self._with.policy.recheck_s)
-        if self._woken.is_set():
-            await self._with.clock.sleep(least_s)
-            return
+        began = self._with.clock.monotonic()
         pause = asyncio.ensure_future(self._with.clock.sleep(pause_s))
         woken = asyncio.ensure_future(self._woken.wait())
         try:
@@ -282,14 +301,19 @@ class Watcher:
             pause.cancel()
             woken.cancel()
             await asyncio.gather(pause, woken, return_exceptions=True)
+        # Whoever wakes us in a row must not make us ask in a row.
+        least_s = min(pause_s, self._with.policy.recheck_s)
+        rest_s = began + least_s - self._with.clock.monotonic()
+        if rest_s > 0:
+            await self._with.clock.sleep(rest_s)
 
     def _report(self, *, next_look_s: float | None) -> None:
         standing = self.standing
         trouble = standing.trouble
         error = self._stray if trouble is None else trouble.error
-        key_id = "" if standing.announced is None else standing.announced.key_id
+        key = standing.announced
         now = self._with.clock.monotonic()
-        said = (standing.phase, key_id, "" if error is None else error.code)
+        said = (standing.phase, key, "" if error is None else error.code)
         due = standing.phase is not Phase.READY or error is not None
         reminder = due and now - self._reported_at >= self._with.timing.reminder_s
         if said == self._reported and not reminder:
@@ -303,10 +327,11 @@ class Watcher:
         fails_at = None
         if standing.phase is Phase.COASTING and ends is not None:
             fails_at = self._with.clock.now() + dt.timedelta(seconds=ends - now)
-        self._with.telemetry.emit(
+        self._emit(
             StandingReported(
                 state=standing.phase.value,
-                key_id=key_id,
+                key_id="" if key is None else key.key_id,
+                kid="" if key is None else key.kid,
                 code="" if error is None else error.code,
                 cause="" if error is None else error.cause,
                 remedy="" if error is None else error.hint,
@@ -315,6 +340,11 @@ class Watcher:
                 status_fails_at=fails_at,
             )
         )
+
+    def _emit(self, event: Event) -> None:
+        # A defect in telemetry must end neither the watcher nor a Status call.
+        with contextlib.suppress(Exception):
+            self._with.telemetry.emit(event)
 
 
 def _unfitness(description: KeyDescription) -> KmsError | None:

@@ -18,7 +18,9 @@ from adapters_dsm.settings import Secret, check_api_key
 
 E = TypeVar("E", bound=enum.Enum)
 
-_DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_DURATION: Final = re.compile(
+    r"(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?"
+)
 _UNIT_S: Final = (86400, 3600, 60, 1)
 _MODE: Final = re.compile(r"0?[0-7]{3}")
 
@@ -56,6 +58,15 @@ def converter() -> Converter:
     return made
 
 
+def from_text(text: str, type_: Any) -> Any:
+    """Return what *text*, from the environment, would be in JSON for a *type_*."""
+    if type_ is bool:
+        return {"true": True, "false": False}.get(text, text)
+    if type_ is Seconds and text.isascii() and text.isdigit() and len(text) <= 9:  # noqa: PLR2004 - as many digits as the largest has
+        return int(text)
+    return text.split(",") if type_ == tuple[str, ...] else text
+
+
 def _text(value: Any, _type: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a string")  # noqa: TRY004 - one kind of complaint
@@ -73,17 +84,12 @@ def _secret(value: Any, type_: object) -> Secret:
 
 
 def _yes_or_no(value: Any, _type: object) -> bool:
-    if value in ("true", "false"):
-        # From the environment, where everything is text.
-        return bool(value == "true")
     if not isinstance(value, bool):
         raise ValueError("must be true or false")  # noqa: TRY004 - as above
     return value
 
 
 def _texts(value: Any, _type: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = value.split(",")
     if not isinstance(value, list):
         raise ValueError("must be a list of strings")  # noqa: TRY004 - as above
     return tuple(_text(item, str) for item in value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import types
 import typing
@@ -13,7 +14,7 @@ import attrs
 from attrs import frozen
 
 from k8s_sdkms_plugin.config.findings import Finding, Severity, error, warning
-from k8s_sdkms_plugin.config.kinds import converter
+from k8s_sdkms_plugin.config.kinds import converter, from_text
 from k8s_sdkms_plugin.config.model import (
     PluginConfig,
     environment_variable,
@@ -33,8 +34,12 @@ if TYPE_CHECKING:
 
 
 MAX_FILE_BYTES: Final = 1_000_000
+MAX_LABEL_CHARS: Final = 60
+MAX_PATH_CHARS: Final = 4096
 _NEAR: Final = 2
 """Edits within which an unknown field is taken for a misspelt one."""
+
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 @frozen
@@ -79,7 +84,8 @@ def load(
         strict: Whether unknown fields are errors.
     """
     findings: list[Finding] = []
-    raw = _read(path, findings)
+    content = _read(path, findings)
+    raw = None if content is None else _pairs(path, content, findings)
     in_file = {} if raw is None else _known_fields(raw, findings, strict=strict)
     given = {name: _Given(value) for name, value in in_file.items()}
     if raw is not None:
@@ -99,39 +105,57 @@ def load(
     )
 
 
-def _read(path: Path, findings: list[Finding]) -> list[tuple[str, Any]] | None:
-    """Return the file's top-level pairs in order, or None after an error."""
+def _read(path: Path, findings: list[Finding]) -> bytes | None:
+    """Return the file's content, or None after an error."""
+    shown = _label(str(path), MAX_PATH_CHARS)
     try:
-        # Not blocking, so that a pipe without a writer is a finding, not a hang.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            content = file.read(MAX_FILE_BYTES + 1) or b""
-    except OSError as failure:
-        reason = failure.strerror or type(failure).__name__
+        with open(path, "rb", opener=_open) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            regular = stat.S_ISREG(mode)
+            content = file.read(MAX_FILE_BYTES + 1) if regular else b""
+    except (OSError, ValueError) as failure:
+        # ValueError: a path with a NUL byte.
+        reason = getattr(failure, "strerror", None) or type(failure).__name__
         findings.append(
             error(
                 "file",
-                f"{path} can't be read ({reason})",
+                f"{shown} can't be read ({reason})",
                 "name a readable file with --config",
             )
         )
+        return None
+    if not regular:
+        remedy = "name a file with --config"
+        findings.append(error("file", f"{shown} is not a regular file", remedy))
         return None
     if mode & (stat.S_IRGRP | stat.S_IROTH):
         findings.append(
             warning(
                 "file",
-                f"{path} holds an API key, and its mode {stat.S_IMODE(mode):04o} lets "
+                f"{shown} holds an API key, and its mode {stat.S_IMODE(mode):04o} lets "
                 "others read it",
-                f"chmod 0600 {path}",
+                f"chmod 0600 {shown}",
             )
         )
+    return content
+
+
+def _open(path: str, flags: int) -> int:
+    # Not blocking, so that a pipe without a writer is a finding, not a hang.
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def _pairs(
+    path: Path, content: bytes, findings: list[Finding]
+) -> tuple[tuple[str, Any], ...] | None:
+    """Return the top-level pairs in their order, or None after an error."""
+    shown = _label(str(path), MAX_PATH_CHARS)
     remedy = 'write one JSON object, such as {"sdkms_endpoint": "https://..."}'
     if len(content) > MAX_FILE_BYTES:
-        findings.append(error("file", f"{path} is too large for a config", remedy))
+        findings.append(error("file", f"{shown} is too large for a config", remedy))
         return None
     try:
-        pairs = json.loads(content, object_pairs_hook=_Pairs)
+        loaded = json.loads(content, object_pairs_hook=_Object.made)
     except (ValueError, RecursionError) as failure:
         # JSONDecodeError's text quotes nothing of the file; its position helps.
         place = (
@@ -139,20 +163,27 @@ def _read(path: Path, findings: list[Finding]) -> list[tuple[str, Any]] | None:
             if isinstance(failure, json.JSONDecodeError)
             else ""
         )
-        findings.append(error("file", f"{path} is not valid JSON{place}", remedy))
+        findings.append(error("file", f"{shown} is not valid JSON{place}", remedy))
         return None
-    if not isinstance(pairs, _Pairs):
-        findings.append(error("file", f"{path} holds no JSON object", remedy))
+    if not isinstance(loaded, _Object):
+        findings.append(error("file", f"{shown} holds no JSON object", remedy))
         return None
-    return list(pairs)
+    return loaded.pairs
 
 
-class _Pairs(list[tuple[str, Any]]):
-    """A JSON object whose repeated names are still there."""
+@frozen
+class _Object:
+    """A JSON object whose repeated names are still there; no list, nor any setting."""
+
+    pairs: tuple[tuple[str, Any], ...]
+
+    @classmethod
+    def made(cls, pairs: list[tuple[str, Any]]) -> _Object:
+        return cls(tuple(pairs))
 
 
 def _known_fields(
-    raw: list[tuple[str, Any]], findings: list[Finding], *, strict: bool
+    raw: tuple[tuple[str, Any], ...], findings: list[Finding], *, strict: bool
 ) -> dict[str, Any]:
     known = {attribute.name for attribute in attrs.fields(PluginConfig)}
     found: dict[str, Any] = {}
@@ -169,10 +200,10 @@ def _known_fields(
     return found
 
 
-def _label(written: str) -> str:
-    """Return a field's name fit for a message."""
-    shown = "".join(c if c.isprintable() else "?" for c in written)
-    return shown[:60] or '""'
+def _label(written: str, max_chars: int = MAX_LABEL_CHARS) -> str:
+    """Return a name that others chose, fit for a message."""
+    shown = "".join(c if c.isprintable() else "?" for c in written[:max_chars])
+    return shown or '""'
 
 
 def _unknown(label: str, name: str, known: set[str], *, strict: bool) -> Finding:
@@ -228,7 +259,9 @@ def _structure(given: dict[str, _Given], findings: list[Finding]) -> dict[str, A
     for name, item in given.items():
         what = environment_variable(name) if item.from_environment else "its value"
         try:
-            value = convert.structure(item.value, _without_none(hints[name]))
+            kind = _without_none(hints[name])
+            raw = from_text(item.value, kind) if item.from_environment else item.value
+            value = convert.structure(raw, kind)
         except ValueError as problem:
             findings.append(error(name, f"{what} is not usable", f"it {problem}"))
             continue
@@ -260,7 +293,8 @@ def _legacy_hash(in_file: dict[str, Any], values: dict[str, Any]) -> str:
 
     def text(name: str) -> str:
         value = in_file.get(name, values.get(name))
-        return value if isinstance(value, str) else ""
+        # As Go's encoding/json reads half of a surrogate pair.
+        return _LONE_SURROGATE.sub("\ufffd", value) if isinstance(value, str) else ""
 
     return go_plugin_key_id(
         text("sdkms_endpoint"), key_id=text("key_id"), key_name=text("key_name")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
+import httpx
+
 from adapters_dsm.proxies import proxy_for
 from adapters_dsm.settings import MAX_NAME_CHARS, Endpoint, as_kid
 from k8s_sdkms_plugin.config.findings import Finding, error, warning
@@ -74,7 +76,7 @@ def proxy_findings(
         return []
     try:
         proxy_for(endpoint, environment)
-    except ValueError:
+    except (ValueError, httpx.InvalidURL):
         # The URL may hold a password.
         what = "names no HTTP proxy that can be used"
         remedy = "write it as http://HOST:PORT, or exempt DSM's host with NO_PROXY"
@@ -100,6 +102,10 @@ def _one_key(given: Collection[str]) -> list[Finding]:
 def _endpoint(text: str, *, allow_http: bool) -> list[Finding]:
     try:
         endpoint = Endpoint.parse(text, allow_http=allow_http)
+        httpx.URL(endpoint.base_url)
+    except httpx.InvalidURL:
+        remedy = "sdkms_endpoint must be a URL such as https://eu.smartkey.io"
+        return [error("sdkms_endpoint", "names no possible host", remedy)]
     except ValueError as problem:
         remedy = str(problem)
         if text.startswith("http://"):

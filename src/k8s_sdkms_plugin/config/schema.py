@@ -9,9 +9,12 @@ from typing import Any
 
 import attrs
 
-from adapters_dsm.settings import Secret
+from adapters_dsm.settings import MAX_NAME_CHARS, Secret
 from k8s_sdkms_plugin.config.kinds import Mode, Seconds
 from k8s_sdkms_plugin.config.model import PluginConfig
+
+
+_UUID = (8, 4, 4, 4, 12)
 
 
 def json_schema() -> dict[str, Any]:
@@ -21,6 +24,7 @@ def json_schema() -> dict[str, Any]:
         attribute.name: {
             "description": attribute.metadata["what"],
             **_type_schema(hints[attribute.name]),
+            **_NARROWER.get(attribute.name, {}),
             **_default(attribute),
         }
         for attribute in attrs.fields(PluginConfig)
@@ -35,6 +39,11 @@ def json_schema() -> dict[str, Any]:
         "properties": properties,
         "required": required,
         "oneOf": [{"required": ["key_name"]}, {"required": ["key_id"]}],
+        "if": {
+            "required": ["allow_http_on_loopback"],
+            "properties": {"allow_http_on_loopback": {"const": True}},
+        },
+        "else": {"properties": {"sdkms_endpoint": {"pattern": _HTTPS}}},
     }
 
 
@@ -47,17 +56,32 @@ def _type_schema(hint: Any) -> dict[str, Any]:
 
 
 _SCHEMAS: dict[Any, dict[str, Any]] = {
-    str: {"type": "string", "minLength": 1},
-    Secret: {"type": "string", "minLength": 1, "writeOnly": True},
+    str: {"type": "string", "pattern": "\\S"},
+    Secret: {"type": "string", "pattern": "^[!-~]{1,4096}$", "writeOnly": True},
     bool: {"type": "boolean"},
     Seconds: {
         "anyOf": [
-            {"type": "integer", "minimum": 1},
-            {"type": "string", "pattern": "^(\\d+d)?(\\d+h)?(\\d+m)?(\\d+s)?$"},
+            {"type": "integer", "minimum": 1, "maximum": 999999999},
+            {
+                "type": "string",
+                "pattern": "^(?=.*[1-9])([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
+            },
         ]
     },
     Mode: {"type": "string", "pattern": "^0?[0-7]{3}$"},
     tuple[str, ...]: {"type": "array", "items": {"type": "string"}},
+}
+
+# What rules.py says of single settings, as far as a pattern can say it.
+_HTTPS = "^[Hh][Tt][Tt][Pp][Ss]://"
+_NARROWER: dict[str, dict[str, Any]] = {
+    "sdkms_endpoint": {"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[!-~]+$"},
+    "key_name": {"maxLength": MAX_NAME_CHARS},
+    "key_id": {"pattern": f"^{'-'.join(f'[0-9a-fA-F]{{{n}}}' for n in _UUID)}$"},
+    "socket_file": {"pattern": "^(unix://)?/(?!@)"},
+    "accept_key_ids": {"items": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
+    "ca_file": {"pattern": "^/"},
+    "socket_mode": {"pattern": "^0?[67][0-7]{2}$"},
 }
 
 

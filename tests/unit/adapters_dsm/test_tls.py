@@ -1,0 +1,165 @@
+"""Whom we trust: ca_file alone, or the system's store as the Go plugin reads it."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+from tests.unit.adapters_dsm.support import (
+    KID,
+    Adapters,
+    Asked,
+    RawServer,
+    describe_ok,
+)
+
+from adapters_dsm import tls
+from adapters_dsm.tls import bare_context, build_context
+from kms_core.errors import ProviderUntrusted
+
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def empty_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A system whose bundle and certificate folder the test fills."""
+    folder = tmp_path / "system"
+    folder.mkdir()
+    monkeypatch.setattr(tls, "_BUNDLES", (str(folder / "no"), str(folder / "bundle")))
+    monkeypatch.setattr(tls, "_DIRECTORIES", (str(folder / "certs"),))
+    return folder
+
+
+def subjects(context: ssl.SSLContext) -> int:
+    return context.cert_store_stats()["x509"]
+
+
+def pem(authority: trustme.CA | None = None) -> str:
+    return (authority or trustme.CA()).cert_pem.bytes().decode()
+
+
+def test_a_context_checks_chain_host_and_version() -> None:
+    context = bare_context()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert not context.hostname_checks_common_name
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert subjects(context) == 0
+
+
+def test_ca_file_replaces_the_system_store(empty_system: Path, tmp_path: Path) -> None:
+    (empty_system / "bundle").write_text(pem() + pem())
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_text(pem())
+    assert subjects(build_context(ca_file, {"SSL_CERT_FILE": "/nonexistent"})) == 1
+
+
+@pytest.mark.parametrize("content", ["", "nothing", "-----BEGIN CERTIFICATE-----\nx"])
+def test_a_ca_file_without_certificates_is_said(tmp_path: Path, content: str) -> None:
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_text(content)
+    with pytest.raises(ProviderUntrusted, match="no certificate in PEM form"):
+        build_context(ca_file, {})
+
+
+def test_a_missing_ca_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ProviderUntrusted, match="No such file"):
+        build_context(tmp_path / "ca.pem", {})
+
+
+def test_a_ca_file_that_is_no_path_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ProviderUntrusted, match="can't be read"):
+        build_context(tmp_path / "a\0b", {})
+
+
+def test_the_system_store_is_bundle_and_folder(empty_system: Path) -> None:
+    (empty_system / "bundle").write_text(pem() + pem())
+    certs = empty_system / "certs"
+    certs.mkdir()
+    (certs / "any-name").write_text(pem())
+    (certs / "not-a-certificate").write_text("hello")
+    (certs / "folder").mkdir()
+    (certs / "0a1b2c3d.0").symlink_to("any-name")
+    (certs / "gone").symlink_to("/nonexistent/file")
+    elsewhere = empty_system / "elsewhere"
+    elsewhere.write_text(pem())
+    (certs / "linked").symlink_to(elsewhere)
+    assert subjects(build_context(None, {})) == 4
+
+
+def test_the_real_system_store_is_found() -> None:
+    assert subjects(build_context(None, {})) > 0
+
+
+def test_ssl_cert_file_stands_in_for_the_bundles(
+    empty_system: Path, tmp_path: Path
+) -> None:
+    (empty_system / "bundle").write_text(pem() + pem())
+    own = tmp_path / "own.pem"
+    own.write_text(pem())
+    assert subjects(build_context(None, {"SSL_CERT_FILE": str(own)})) == 1
+    # As in Go, an empty value is none.
+    assert subjects(build_context(None, {"SSL_CERT_FILE": ""})) == 2
+
+
+def test_ssl_cert_dir_names_several_folders(empty_system: Path, tmp_path: Path) -> None:
+    (empty_system / "bundle").write_text(pem())
+    (empty_system / "certs").mkdir()
+    (empty_system / "certs" / "a").write_text(pem())
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a").write_text(pem())
+    own = f"{tmp_path}/one:{tmp_path}/two:/nonexistent"
+    assert subjects(build_context(None, {"SSL_CERT_DIR": own})) == 3
+
+
+def test_a_broken_certificate_in_a_bundle_does_not_hide_the_others(
+    empty_system: Path,
+) -> None:
+    broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    (empty_system / "bundle").write_text(pem() + broken + pem())
+    assert subjects(build_context(None, {})) == 2
+
+
+@pytest.mark.usefixtures("empty_system")
+def test_a_system_without_certificates_is_said() -> None:
+    with pytest.raises(ProviderUntrusted, match="no CA certificate was found"):
+        build_context(None, {})
+
+
+async def answer_well(asked: Asked) -> None:
+    asked.send(describe_ok())
+
+
+@pytest.mark.usefixtures("empty_system")
+async def test_the_environment_reaches_the_connection(
+    authority: trustme.CA, adapters: Adapters, ca_file: Path
+) -> None:
+    async with RawServer(answer_well, authority) as server:
+        provider = adapters.open(
+            server.url, trust_system=True, environ={"SSL_CERT_FILE": str(ca_file)}
+        )
+        assert (await provider.describe(deadline=adapters.clock.in_s(3))).kid == KID
+
+
+async def test_an_unknown_authority_is_untrusted(adapters: Adapters) -> None:
+    async with RawServer(answer_well, trustme.CA()) as server:
+        provider = adapters.open(server.url)
+        with pytest.raises(ProviderUntrusted, match="certificate is not accepted"):
+            await provider.describe(deadline=adapters.clock.in_s(3))
+    assert server.asked == []
+
+
+async def test_an_intermediate_in_ca_file_is_an_anchor(
+    adapters: Adapters, tmp_path: Path
+) -> None:
+    issuing = trustme.CA().create_child_ca()
+    ca_file = tmp_path / "issuing.pem"
+    issuing.cert_pem.write_to_path(str(ca_file))
+    async with RawServer(answer_well, issuing) as server:
+        provider = adapters.open(server.url, ca_file=ca_file)
+        assert (await provider.describe(deadline=adapters.clock.in_s(3))).kid == KID
