@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -15,8 +16,8 @@ from attrs import frozen
 from adapters_grpc.unix_socket import SocketRefused, check_path, socket_path
 from k8s_sdkms_plugin.config.findings import Severity
 from k8s_sdkms_plugin.wiring import Parts, assemble, group_id
-from kms_core.errors import KmsError
-from kms_core.key_id import AnnouncedKey
+from kms_core.errors import KmsError, RotationHidden
+from kms_core.key_id import AnnouncedKey, is_legacy
 from kms_core.ports import Event, Telemetry
 
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from k8s_sdkms_plugin.config.loading import LoadedConfig
     from k8s_sdkms_plugin.config.model import PluginConfig
+    from kms_core.provider import KeyDescription
 
 
 EXIT_WELL: Final = 0
@@ -33,6 +35,7 @@ EXIT_CONFIG: Final = 2
 
 _TIMEOUT_S: Final = 10.0
 _SEED_BYTES: Final = 32
+_READ_WRITE: Final = os.R_OK | os.W_OK | os.X_OK
 
 
 @frozen
@@ -109,10 +112,13 @@ async def _look_around(loaded: LoadedConfig, config: PluginConfig) -> list[Item]
 
 @contextlib.asynccontextmanager
 async def _parts(loaded: LoadedConfig, config: PluginConfig) -> AsyncIterator[Parts]:
+    # Without the state of the daemon, which may be running and must not lose it.
+    config = attrs.evolve(config, state_dir=None)
     parts = assemble(loaded, config, _Silence(), os.environ)
     try:
         yield parts
     finally:
+        await parts.envelope.aclose()
         await parts.provider.aclose()
 
 
@@ -131,6 +137,7 @@ async def _ask_dsm(parts: Parts) -> list[Item]:
         key_id = parts.naming.key_id(description)
         items.append(Item("ok", about, found))
         items.append(Item("ok", "key_id", f"Status would answer {key_id}"))
+        items += _hidden_rotation(description, key_id)
         about = "seed"
         seed = secrets.token_bytes(_SEED_BYTES)
         key = AnnouncedKey(description.kid, key_id)
@@ -140,6 +147,32 @@ async def _ask_dsm(parts: Parts) -> list[Item]:
     except KmsError as error:
         items.append(Item("error", about, f"{error.code}: {error.cause}", error.hint))
     return items
+
+
+def _hidden_rotation(description: KeyDescription, key_id: str) -> list[Item]:
+    """Return an error if kube-apiserver can't know that the key was rotated."""
+    if description.replaced is None or not is_legacy(key_id):
+        return []
+    hidden = RotationHidden(
+        f"the key took over from {description.replaced}, and the Go plugin's key_id "
+        "can't tell kube-apiserver"
+    )
+    return [Item("error", "rotation", f"{hidden.code}: {hidden.cause}", hidden.hint)]
+
+
+def _state_dir(config: PluginConfig) -> list[Item]:
+    if config.state_dir is None:
+        return []
+    if Path(config.state_dir).is_dir() and os.access(config.state_dir, _READ_WRITE):
+        return [Item("ok", "state_dir", f"{config.state_dir} can be used")]
+    return [
+        Item(
+            "error",
+            "state_dir",
+            f"{config.state_dir} is no folder that the daemon can write",
+            "make it, mode 0700, with the daemon's user as its owner",
+        )
+    ]
 
 
 def _deadline() -> float:

@@ -107,7 +107,8 @@ async def _work(
         await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(leaves_at):
-                await parts.provider.aclose()
+                await parts.envelope.aclose()
+        await parts.provider.aclose()
 
 
 class DaemonTelemetry(Telemetry):

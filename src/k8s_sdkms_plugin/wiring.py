@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,13 +13,17 @@ from adapters_dsm.provider import DsmKeyProvider
 from adapters_dsm.settings import DsmSettings, Endpoint, KeySelector
 from adapters_grpc.server import KmsServer
 from adapters_grpc.unix_socket import SocketRefused, socket_path
-from k8s_sdkms_plugin.config.model import PluginConfig, WriteFormat
+from k8s_sdkms_plugin.config.model import PluginConfig, Protection, WriteFormat
+from k8s_sdkms_plugin.state_dir import StateDir
 from k8s_sdkms_plugin.version import NAME, version
-from kms_core.envelope import ProviderEnvelope
+from kms_core.any_version import AnyVersionEnvelope
+from kms_core.envelope import Envelope, ProviderEnvelope
 from kms_core.key_id import DEFAULT_SCHEME, KeyNaming, LegacyNaming, NativeNaming
+from kms_core.local_kek import LocalKekEnvelope
 from kms_core.sealed_seed import Version
 from kms_core.service import KmsService
 from kms_core.standing import Policy
+from kms_core.store import NoStore, StateStore
 from kms_core.system import LoopClock, SystemRandomness
 from kms_core.watcher import Surroundings, Watcher
 
@@ -30,6 +35,10 @@ if TYPE_CHECKING:
     from kms_core.ports import Telemetry
 
 
+_VERSIONS: Final = {
+    WriteFormat.NATIVE: Version.DIRECT,
+    WriteFormat.GO_PLUGIN: Version.GO_PLUGIN,
+}
 _GID_DIGITS: Final = 10
 """So many digits can be more than the kernel takes for a group."""
 
@@ -39,7 +48,7 @@ class Parts:
     """A daemon's parts, wired but not started."""
 
     provider: DsmKeyProvider
-    envelope: ProviderEnvelope
+    envelope: Envelope
     naming: KeyNaming
     watcher: Watcher
     server: KmsServer
@@ -71,7 +80,19 @@ def assemble(
         telemetry=telemetry,
         environ=environ,
     )
-    envelope = envelope_for(loaded, config, provider)
+    store = store_for(config, telemetry)
+    envelope = AnyVersionEnvelope(
+        by_provider=ProviderEnvelope(
+            provider,
+            _VERSIONS[config.write_format],
+            DEFAULT_SCHEME,
+            frozenset({loaded.go_plugin_key_id, *config.accept_key_ids}),
+        ),
+        by_local_kek=LocalKekEnvelope(
+            provider, DEFAULT_SCHEME, clock=clock, randomness=randomness, store=store
+        ),
+        writes_local_keks=config.effective_protection is Protection.LOCAL_KEK,
+    )
     naming = naming_for(loaded, config)
     watcher = Watcher(
         Surroundings(
@@ -84,9 +105,11 @@ def assemble(
             policy=Policy(
                 on_outage=config.on_outage,
                 on_refused=config.on_refused,
+                on_denied=config.on_denied,
                 coast_for_s=config.coast_for,
                 probe_interval_s=config.probe_interval,
             ),
+            store=store,
         )
     )
     server = KmsServer(
@@ -112,17 +135,17 @@ def dsm_settings(config: PluginConfig) -> DsmSettings:
     )
 
 
-def envelope_for(
-    loaded: LoadedConfig, config: PluginConfig, provider: DsmKeyProvider
-) -> ProviderEnvelope:
-    """Return the envelope that writes what *config* says, and reads everything."""
-    native = config.write_format is WriteFormat.NATIVE
-    return ProviderEnvelope(
-        provider,
-        Version.DIRECT if native else Version.GO_PLUGIN,
-        DEFAULT_SCHEME,
-        frozenset({loaded.go_plugin_key_id, *config.accept_key_ids}),
-    )
+def store_for(config: PluginConfig, telemetry: Telemetry) -> StateStore:
+    """Return the store in ``state_dir``, or one that keeps nothing."""
+    if config.state_dir is None:
+        return NoStore()
+    identity = [
+        config.sdkms_endpoint,
+        config.key_name,
+        config.key_id,
+        config.write_format.value,
+    ]
+    return StateDir(Path(config.state_dir), json.dumps(identity), telemetry)
 
 
 def naming_for(loaded: LoadedConfig, config: PluginConfig) -> KeyNaming:

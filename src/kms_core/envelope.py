@@ -10,14 +10,13 @@ from attrs import frozen
 
 from kms_core.errors import (
     AnswerTooLarge,
-    KeyIdMalformed,
     KeyIdMismatch,
     KeyIdNotAccepted,
     ProviderAnswerRefused,
     SealedSeedMalformed,
     SealedSeedNotAuthentic,
 )
-from kms_core.key_id import NativeKeyId, is_legacy
+from kms_core.key_id import NativeKeyId, is_legacy, require_native
 from kms_core.limits import MAX_SEALED_SEED_BYTES
 from kms_core.sealed_seed import SealedSeed, Version, aad_for_seed, decode, encode
 
@@ -33,6 +32,11 @@ class Envelope(abc.ABC):
     A sealed seed is self-describing bytes of at most 1,024 bytes. A deadline is an
     absolute time of the running event loop, in seconds.
     """
+
+    @property
+    def sealing_proves(self) -> bool:
+        """Whether every ``seal`` has the key service encrypt and decrypt."""
+        return True
 
     @abc.abstractmethod
     async def seal(self, seed: bytes, key: AnnouncedKey, *, deadline: float) -> bytes:
@@ -66,12 +70,35 @@ class Envelope(abc.ABC):
             ProviderError: The key service failed or refused.
         """
 
+    @abc.abstractmethod
+    async def prove(self, key: AnnouncedKey, probe: bytes, *, deadline: float) -> None:
+        """Have the key service encrypt and decrypt under *key*; be ready to seal.
+
+        Args:
+            key: The key to prove, announced or not.
+            probe: 32 random bytes to do it with.
+            deadline: Loop time at which to give up.
+
+        Raises:
+            ProviderError: The key service failed or refused.
+        """
+
+    def drop(self, kid: str) -> int:  # noqa: ARG002 - nothing is kept here
+        """Forget every secret that *kid* protects; return how many there were.
+
+        For a key that must not be used any more (design section 7, ``on_denied``).
+        """
+        return 0
+
+    async def aclose(self) -> None:  # noqa: B027 - optional
+        """Forget every secret, and end what is under way; raises nothing."""
+
 
 @frozen
 class ProviderEnvelope(Envelope):
     """Every seed is encrypted by the key service itself: Versions 1 and 2.
 
-    Both versions are always read. ``writes`` says which one ``seal`` makes.
+    It opens both. ``writes`` says which one ``seal`` makes.
 
     Attributes:
         provider: The key service.
@@ -107,9 +134,21 @@ class ProviderEnvelope(Envelope):
             raise ProviderAnswerRefused("a fresh ciphertext opens to other bytes")
         return sealed
 
+    async def prove(self, key: AnnouncedKey, probe: bytes, *, deadline: float) -> None:
+        """Seal *probe*, which opens it again."""
+        await self.seal(probe, key, deadline=deadline)
+
     async def open(self, stored: bytes, key_id: str, *, deadline: float) -> bytes:
         """Check the key_id against what *stored* says, then decrypt."""
         sealed = decode(stored)
+        if not isinstance(sealed, SealedSeed):
+            raise SealedSeedMalformed("the sealed seed is of Version 3")
+        return await self.open_decoded(sealed, key_id, deadline=deadline)
+
+    async def open_decoded(
+        self, sealed: SealedSeed, key_id: str, *, deadline: float
+    ) -> bytes:
+        """Do the same for a seed that is decoded already."""
         self._require(sealed, key_id)
         return await self.provider.decrypt(
             sealed.kid,
@@ -119,16 +158,11 @@ class ProviderEnvelope(Envelope):
         )
 
     def _require(self, sealed: SealedSeed, key_id: str) -> None:
-        if is_legacy(key_id):
-            if key_id not in self.accept_key_ids:
-                raise KeyIdNotAccepted(f"key_id {key_id} is not that of this config")
-            if sealed.version is not Version.GO_PLUGIN:
-                raise KeyIdMismatch("a native sealed seed came with a Go plugin's hash")
+        if sealed.version is not Version.GO_PLUGIN:
+            require_native(key_id, sealed.kid, self.scheme)
             return
-        native = NativeKeyId.parse(key_id)
-        if native.scheme != self.scheme:
-            raise KeyIdMalformed("the key_id is of another scheme")
-        if sealed.version is Version.GO_PLUGIN:
+        if not is_legacy(key_id):
+            NativeKeyId.parse(key_id)
             raise KeyIdMismatch("a Go plugin's sealed seed came with a native key_id")
-        if native.kid != sealed.kid:
-            raise KeyIdMismatch("the key_id names another key than the sealed seed")
+        if key_id not in self.accept_key_ids:
+            raise KeyIdNotAccepted(f"key_id {key_id} is not that of this config")

@@ -12,6 +12,7 @@
     │   ├── KeyIdNotAccepted         KEY-ID-NOT-ACCEPTED
     │   ├── KeyIdMismatch            KEY-ID-MISMATCH
     │   ├── AnnotationsRefused       ANNOTATIONS-REFUSED
+    │   ├── RotationHidden           ROTATION-HIDDEN
     │   ├── AnswerTooLarge           ANSWER-SIZE
     │   ├── NotReady                 NOT-READY
     │   ├── ShuttingDown             SHUTTING-DOWN
@@ -208,6 +209,17 @@ class AnnotationsRefused(CallError):
     code = "ANNOTATIONS-REFUSED"
     rpc_code = RpcCode.INVALID_ARGUMENT
     hint = "the object was written by another plugin; list its provider as well"
+
+
+class RotationHidden(CallError):
+    """The key was rotated, and the Go plugin's format hides it. Reported only."""
+
+    code = "ROTATION-HIDDEN"
+    rpc_code = RpcCode.FAILED_PRECONDITION
+    hint = (
+        "keep every former key active in DSM, and move to write_format native, then "
+        "rewrite everything that is encrypted"
+    )
 
 
 class AnswerTooLarge(CallError):

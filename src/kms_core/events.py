@@ -101,6 +101,19 @@ class StandingReported(Event):
     kid: str = ""
 
 
+@frozen(kw_only=True)
+class SecretsDropped(Event):
+    """Local KEKs were forgotten, since their key must not be used any more.
+
+    Attributes:
+        kid: The key.
+        count: How many there were.
+    """
+
+    kid: str
+    count: int
+
+
 def describe_exception(error: BaseException) -> str:
     """Return type and code lines of *error*, without its text or any values."""
     frames = traceback.extract_tb(error.__traceback__)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
-from kms_core.errors import KeyIdMalformed, ProviderAnswerRefused
+from kms_core.errors import KeyIdMalformed, KeyIdMismatch, ProviderAnswerRefused
 from kms_core.limits import MAX_KEY_ID_BYTES
 
 
@@ -72,6 +72,22 @@ class NativeKeyId:
         if not well_formed:
             raise KeyIdMalformed(f"a key_id of {len(text)} characters is not native")
         return cls(scheme, *kids)
+
+
+def require_native(key_id: str, kid: str, scheme: str) -> None:
+    """Check that *key_id* is native, of *scheme*, and names *kid*.
+
+    Raises:
+        KeyIdMalformed: It is not native, or of another scheme.
+        KeyIdMismatch: It is a Go plugin's hash, or names another key.
+    """
+    if is_legacy(key_id):
+        raise KeyIdMismatch("a native sealed seed came with a Go plugin's hash")
+    native = NativeKeyId.parse(key_id)
+    if native.scheme != scheme:
+        raise KeyIdMalformed("the key_id is of another scheme")
+    if native.kid != kid:
+        raise KeyIdMismatch("the key_id names another key than the sealed seed")
 
 
 def is_kid(text: str) -> bool:

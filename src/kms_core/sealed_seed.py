@@ -26,6 +26,7 @@ class Version(enum.IntEnum):
 
     GO_PLUGIN = 1
     DIRECT = 2
+    LOCAL_KEK = 3
 
 
 @frozen
@@ -43,15 +44,38 @@ class SealedSeed:
     ciphertext: Ciphertext
 
 
-# A map of five pairs whose first key is "Version".
-_HEAD: Final = b"\xa5\x67Version"
+@frozen
+class EnvelopedSeed:
+    """A seed sealed here, under a local KEK that the key service wrapped: Version 3.
+
+    Attributes:
+        kid: The key that wrapped the local KEK.
+        wrapped: The local KEK, as the key service wrapped it.
+        salt: 32 random bytes; key and nonce of this seed are derived from them.
+        seed: AES-256-GCM ciphertext of the seed, its 16-byte tag at the end.
+    """
+
+    kid: str
+    wrapped: Ciphertext
+    salt: bytes
+    seed: bytes
+
+
+AnySeed = SealedSeed | EnvelopedSeed
+
+SALT_BYTES: Final = 32
+_TAG_BYTES: Final = 16
+
+# A map of five or of seven pairs whose first key is "Version".
+_HEADS: Final = (b"\xa5\x67Version", b"\xa7\x67Version")
 _FIELDS: Final = ("Version", "KID", "Cipher", "IV", "Tag")
+_ENVELOPED_FIELDS: Final = (*_FIELDS, "Salt", "Seed")
 
 
 def aad_for_seed(version: Version, key_id: str) -> bytes | None:
-    """Return what a seed of *version* is bound to, or None for nothing.
+    """Return what a seed of Version 1 or 2 is bound to, or None for nothing.
 
-    Version 1 has no AAD. Later ones bind the version, the purpose ``seed`` and the
+    Version 1 has no AAD. Version 2 binds the version, the purpose ``seed`` and the
     key_id, as the CBOR array of these three.
     """
     if version is Version.GO_PLUGIN:
@@ -59,20 +83,56 @@ def aad_for_seed(version: Version, key_id: str) -> bytes | None:
     return cbor2.dumps([int(version), "seed", key_id])
 
 
-def encode(sealed: SealedSeed) -> bytes:
-    """Return *sealed* as kube-apiserver stores it, 130 bytes for a 32-byte seed."""
+def aad_for_local_kek(key_id: str) -> bytes:
+    """Return what a wrapped local KEK is bound to.
+
+    The purpose keeps it apart from seeds: neither can be passed off as the other.
+    """
+    return cbor2.dumps([int(Version.LOCAL_KEK), "local-kek", key_id])
+
+
+def aad_for_probe(key_id: str) -> bytes:
+    """Return what a probe is bound to; nothing ever opens one but the probe itself."""
+    return cbor2.dumps([int(Version.LOCAL_KEK), "probe", key_id])
+
+
+def aad_for_enveloped_seed(key_id: str, kid: str, wrapped: Ciphertext) -> bytes:
+    """Return what a seed of Version 3 is bound to: its local KEK, wrapped, as well."""
     return cbor2.dumps(
-        {
-            "Version": int(sealed.version),
-            "KID": sealed.kid,
-            "Cipher": sealed.ciphertext.cipher,
-            "IV": sealed.ciphertext.iv,
-            "Tag": sealed.ciphertext.tag,
-        }
+        [
+            int(Version.LOCAL_KEK),
+            "seed",
+            key_id,
+            kid,
+            wrapped.cipher,
+            wrapped.iv,
+            wrapped.tag,
+        ]
     )
 
 
-def decode(stored: bytes) -> SealedSeed:
+def encode(sealed: AnySeed) -> bytes:
+    """Return *sealed* as kube-apiserver stores it.
+
+    For a 32-byte seed: 130 bytes in Versions 1 and 2, 222 in Version 3.
+    """
+    if isinstance(sealed, SealedSeed):
+        return cbor2.dumps(_fields(sealed.version, sealed.kid, sealed.ciphertext))
+    fields = _fields(Version.LOCAL_KEK, sealed.kid, sealed.wrapped)
+    return cbor2.dumps({**fields, "Salt": sealed.salt, "Seed": sealed.seed})
+
+
+def _fields(version: Version, kid: str, made: Ciphertext) -> dict[str, object]:
+    return {
+        "Version": int(version),
+        "KID": kid,
+        "Cipher": made.cipher,
+        "IV": made.iv,
+        "Tag": made.tag,
+    }
+
+
+def decode(stored: bytes) -> AnySeed:
     """Read a sealed seed of any version.
 
     Raises:
@@ -85,7 +145,7 @@ def decode(stored: bytes) -> SealedSeed:
             f"the ciphertext has {len(stored)} bytes, more than any sealed seed"
         )
     # First the cheap test, so that what others wrote does not reach cbor2 at all.
-    if not stored.startswith(_HEAD):
+    if not stored.startswith(_HEADS):
         raise SealedSeedMalformed("the ciphertext is not a sealed seed")
     try:
         loaded = cbor2.loads(stored)
@@ -100,19 +160,31 @@ def decode(stored: bytes) -> SealedSeed:
     return sealed
 
 
-def _from_map(loaded: object) -> SealedSeed:
-    if type(loaded) is not dict or tuple(loaded) != _FIELDS:
+def _from_map(loaded: object) -> AnySeed:
+    names = tuple(loaded) if type(loaded) is dict else ()
+    if type(loaded) is not dict or names not in (_FIELDS, _ENVELOPED_FIELDS):
         raise SealedSeedMalformed("the ciphertext has other fields than a sealed seed")
-    version, kid, cipher, iv, tag = loaded.values()
-    if type(version) is not int or version not in tuple(Version):
+    version, kid, *parts = loaded.values()
+    enveloped = names == _ENVELOPED_FIELDS
+    if type(version) is not int or version not in _VERSIONS[enveloped]:
         raise SealedSeedMalformed("the sealed seed has a version that is not known")
-    texts_and_bytes = (
-        type(kid) is str and type(cipher) is type(iv) is type(tag) is bytes
-    )
-    if not texts_and_bytes:
+    if type(kid) is not str or any(type(part) is not bytes for part in parts):
         raise SealedSeedMalformed("a field of the sealed seed has the wrong type")
     if not is_kid(kid):
         raise SealedSeedMalformed("the sealed seed names no possible key")
+    cipher, iv, tag, *inner = parts
     if not cipher:
         raise SealedSeedMalformed("the sealed seed holds no seed")
-    return SealedSeed(Version(version), kid, Ciphertext(cipher, iv, tag))
+    made = Ciphertext(cipher, iv, tag)
+    if not enveloped:
+        return SealedSeed(Version(version), kid, made)
+    salt, seed = inner
+    if len(salt) != SALT_BYTES or len(seed) <= _TAG_BYTES:
+        raise SealedSeedMalformed("a field of the sealed seed has the wrong length")
+    return EnvelopedSeed(kid, made, salt, seed)
+
+
+_VERSIONS: Final = {
+    False: (Version.GO_PLUGIN, Version.DIRECT),
+    True: (Version.LOCAL_KEK,),
+}

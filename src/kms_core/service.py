@@ -100,7 +100,8 @@ class KmsService:
         except KmsError as error:
             self._watcher.seal_failed(key, error)
             raise
-        self._watcher.sealed(key)
+        if self._envelope.sealing_proves:
+            self._watcher.sealed(key)
         _require_size("ciphertext", len(sealed), MAX_SEALED_SEED_BYTES)
         _require_size("key_id", len(key.key_id.encode()), MAX_KEY_ID_BYTES)
         return EncryptAnswer(sealed, key.key_id)

@@ -28,6 +28,11 @@ Rules (design section 7):
   that agree for 60 s: nodes of the key service that lag must not flip-flop.
 - A key in trouble is proven again before it is READY. READY proves it again when the
   last proof is older than ``probe_interval``.
+- A daemon that starts in an outage goes on with the key that an earlier process had
+  proven, if it is told of one: the first failed look then leads to COASTING (or, by
+  policy, to DEGRADED), counted from when the key service was last seen well; a refusal
+  still needs two that agree.
+- Denying a key drops what it protects in memory, if ``on_denied`` says so.
 - One doubtful answer moves no phase, nor does anything said of another key. A proof
   that no step asked for announces nothing.
 
@@ -69,12 +74,20 @@ class OnTrouble(enum.Enum):
     FAIL = "fail"
 
 
+class OnDenied(enum.Enum):
+    """What becomes of local KEKs in memory whose key must not be used any more."""
+
+    DROP = "drop"
+    KEEP = "keep"
+
+
 @frozen(kw_only=True)
 class Policy:
     """The operator's choices, and the constants of the rules. Durations in seconds."""
 
     on_outage: OnTrouble = OnTrouble.COAST
     on_refused: OnTrouble = OnTrouble.COAST
+    on_denied: OnDenied = OnDenied.DROP
     coast_for_s: float = 24 * 3600.0
     probe_interval_s: float = 3600.0
     outage_looks: int = 3
@@ -135,6 +148,19 @@ class Candidate:
     ripe: bool = False
 
 
+@frozen
+class Remembered:
+    """A key that an earlier process had proven.
+
+    Attributes:
+        key: The key.
+        well_at: When the key service was last seen well, on our clock; may be negative.
+    """
+
+    key: AnnouncedKey
+    well_at: float
+
+
 @frozen(kw_only=True)
 class Standing:
     """All that is kept between observations. Immutable: it is replaced, never changed.
@@ -148,6 +174,7 @@ class Standing:
         denial: The word that led to DENIED; None in every other phase.
         candidate: The key that may be announced next.
         former_kids: Keys that were announced before, in this process.
+        remembered: A key to go on with if the start falls into an outage.
     """
 
     phase: Phase = Phase.STARTING
@@ -158,6 +185,7 @@ class Standing:
     denial: KmsError | None = None
     candidate: Candidate | None = None
     former_kids: frozenset[str] = field(factory=frozenset)
+    remembered: Remembered | None = None
 
     def coasts_until(self, policy: Policy) -> float | None:
         """Return when coasting ends, or None if nothing was ever seen well."""
@@ -241,7 +269,14 @@ class Probe:
     key: AnnouncedKey
 
 
-Action = LookAgain | Probe
+@frozen
+class Drop:
+    """Forget what *kid* protects in memory."""
+
+    kid: str
+
+
+Action = LookAgain | Probe | Drop
 
 
 @frozen
@@ -394,15 +429,46 @@ def _failed(
         known = Trouble(kept, source, now, 0)
     trouble = Trouble(kept, source, known.since, known.seen + 1)
     troubled = evolve(standing, trouble=trouble)
+    outage = meaning_of(kept) is Meaning.OUTAGE
+    if outage or _counts(trouble, now, policy):
+        resumed = _resumed(troubled, now, policy)
+        if resumed is not None:
+            return Step(resumed)
     if _counts(trouble, now, policy):
-        phase = _phase_in_trouble(troubled, now, policy)
-        denied = phase is Phase.DENIED and meaning_of(kept) is Meaning.DENIED
-        denial = kept if denied else troubled.denial
-        return Step(evolve(troubled, phase=phase, denial=denial))
+        return _troubled(troubled, trouble, now, policy)
     if meaning_of(error) is Meaning.OUTAGE or isinstance(error, CredentialRefused):
         # The timer alone: an outage needs time, and refused logins are counted.
         return Step(troubled)
     return Step(troubled, LookAgain(policy.recheck_s, renewed=True))
+
+
+def _resumed(standing: Standing, now: float, policy: Policy) -> Standing | None:
+    """Return *standing* with the remembered key, if this start is to go on with it."""
+    remembered = standing.remembered
+    trouble = standing.trouble
+    if standing.announced is not None or remembered is None or trouble is None:
+        return None
+    if meaning_of(trouble.error) is Meaning.DENIED:
+        return None
+    resumed = evolve(
+        standing,
+        announced=remembered.key,
+        well_at=remembered.well_at,
+        remembered=None,
+    )
+    return evolve(resumed, phase=_phase_by_policy(resumed, trouble, now, policy))
+
+
+def _troubled(standing: Standing, trouble: Trouble, now: float, policy: Policy) -> Step:
+    phase = _phase_in_trouble(standing, trouble, now, policy)
+    if phase is not Phase.DENIED or meaning_of(trouble.error) is not Meaning.DENIED:
+        return Step(evolve(standing, phase=phase))
+    action = None
+    news = standing.phase is not Phase.DENIED
+    drops = policy.on_denied is OnDenied.DROP
+    if news and drops and standing.announced is not None:
+        action = Drop(standing.announced.kid)
+    return Step(evolve(standing, phase=phase, denial=trouble.error), action)
 
 
 def _counts(trouble: Trouble, now: float, policy: Policy) -> bool:
@@ -414,15 +480,23 @@ def _counts(trouble: Trouble, now: float, policy: Policy) -> bool:
     return trouble.seen >= policy.agreeing_looks
 
 
-def _phase_in_trouble(standing: Standing, now: float, policy: Policy) -> Phase:
-    if standing.trouble is None or standing.announced is None:
+def _phase_in_trouble(
+    standing: Standing, trouble: Trouble, now: float, policy: Policy
+) -> Phase:
+    if standing.announced is None:
         return standing.phase
-    meaning = meaning_of(standing.trouble.error)
-    if meaning is Meaning.DENIED:
+    if meaning_of(trouble.error) is Meaning.DENIED:
         return Phase.DENIED
     if standing.phase not in (Phase.READY, Phase.COASTING):
         return standing.phase
-    choice = policy.on_outage if meaning is Meaning.OUTAGE else policy.on_refused
+    return _phase_by_policy(standing, trouble, now, policy)
+
+
+def _phase_by_policy(
+    standing: Standing, trouble: Trouble, now: float, policy: Policy
+) -> Phase:
+    outage = meaning_of(trouble.error) is Meaning.OUTAGE
+    choice = policy.on_outage if outage else policy.on_refused
     ends = standing.coasts_until(policy)
     if choice is OnTrouble.FAIL or ends is None or now >= ends:
         return Phase.DEGRADED

@@ -7,7 +7,7 @@ import contextlib
 import datetime as dt
 from typing import TYPE_CHECKING, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from kms_core.errors import (
     CredentialRefused,
@@ -16,11 +16,18 @@ from kms_core.errors import (
     KmsError,
     NotReady,
     ProviderTimeout,
+    RotationHidden,
 )
-from kms_core.events import StandingReported, Unexpected, describe_exception
-from kms_core.key_id import AnnouncedKey
+from kms_core.events import (
+    SecretsDropped,
+    StandingReported,
+    Unexpected,
+    describe_exception,
+)
+from kms_core.key_id import AnnouncedKey, is_legacy
 from kms_core.standing import (
     Action,
+    Drop,
     LookAgain,
     Looked,
     LookFailed,
@@ -29,12 +36,14 @@ from kms_core.standing import (
     Policy,
     Probe,
     Proved,
+    Remembered,
     Standing,
     Ticked,
     UseFailed,
     meaning_of,
     step,
 )
+from kms_core.store import NoStore, StateStore, StoredProof
 
 
 if TYPE_CHECKING:
@@ -44,8 +53,12 @@ if TYPE_CHECKING:
     from kms_core.provider import KeyDescription, KeyProvider
 
 
-SEED_BYTES: Final = 32
-"""What a probe seals: as many bytes as kube-apiserver's seeds have."""
+PROBE_BYTES: Final = 32
+"""What a probe encrypts: as many bytes as kube-apiserver's seeds have."""
+
+
+CLOCK_SLACK_S: Final = 300.0
+"""How far in the future a kept proof may lie, in seconds, and still be believed."""
 
 
 @frozen(kw_only=True)
@@ -61,6 +74,7 @@ class Timing:
         look_timeout_s: Deadline of one look.
         probe_timeout_s: Deadline of one probe, which is two calls.
         reminder_s: Between reports of a phase that is not READY.
+        store_interval_s: Between two writes of the same proof to the store.
     """
 
     look_interval_s: float = 30.0
@@ -69,6 +83,7 @@ class Timing:
     look_timeout_s: float = 10.0
     probe_timeout_s: float = 10.0
     reminder_s: float = 300.0
+    store_interval_s: float = 300.0
 
 
 @frozen(kw_only=True)
@@ -83,6 +98,7 @@ class Surroundings:
     telemetry: Telemetry
     policy: Policy = field(factory=Policy)
     timing: Timing = field(factory=Timing)
+    store: StateStore = field(factory=NoStore)
 
 
 class Watcher:
@@ -106,6 +122,8 @@ class Watcher:
         self._reported: tuple[Phase, AnnouncedKey | None, str] | None = None
         self._reported_at = 0.0
         self._stray: KmsError | None = None
+        self._first_kid: str | None = None
+        self._stored: tuple[AnnouncedKey, float] | None = None
         self.standing = Standing()
 
     def key_to_announce(self) -> AnnouncedKey:
@@ -155,6 +173,7 @@ class Watcher:
 
     async def run(self) -> None:
         """Look, probe and report until cancelled."""
+        await self._recall()
         while True:
             woken = self._woken.is_set()
             self._woken.clear()
@@ -171,6 +190,7 @@ class Watcher:
                 # What woke us may show at the key service a moment later only.
                 pause_s = min(pause_s, self._with.policy.recheck_s)
             self._report(next_look_s=pause_s)
+            await self._remember()
             await self._wait(pause_s)
 
     async def _round(self) -> bool:
@@ -206,7 +226,41 @@ class Watcher:
                         # looked at ours.
                         self._stray = seen.error.without_traceback()
                         action = self._see(await self._look_at(announced))
+                case Drop(kid):
+                    count = self._with.envelope.drop(kid)
+                    self._emit(SecretsDropped(kid=kid, count=count))
+                    action = None
         return well
+
+    async def _recall(self) -> None:
+        """Learn of the key that an earlier process had proven."""
+        stored = await self._with.store.load_proof()
+        if stored is None:
+            return
+        age_s = (self._with.clock.now() - stored.well_at).total_seconds()
+        # Written in what is now the future: one of the two clocks is wrong.
+        if age_s < -CLOCK_SLACK_S:
+            return
+        well_at = self._with.clock.monotonic() - max(age_s, 0.0)
+        self.standing = evolve(
+            self.standing, remembered=Remembered(stored.key, well_at)
+        )
+
+    async def _remember(self) -> None:
+        """Keep the proof for the next process, at each change and now and then."""
+        standing = self.standing
+        if standing.phase is not Phase.READY or standing.announced is None:
+            return
+        now = self._with.clock.monotonic()
+        if self._stored is not None:
+            key, at = self._stored
+            if key == standing.announced and (
+                now - at < self._with.timing.store_interval_s
+            ):
+                return
+        self._stored = (standing.announced, now)
+        proof = StoredProof(standing.announced, self._with.clock.now())
+        await self._with.store.save_proof(proof)
 
     async def _renew(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -258,10 +312,9 @@ class Watcher:
 
     async def _probe(self, key: AnnouncedKey) -> Observation:
         deadline = self._with.clock.monotonic() + self._with.timing.probe_timeout_s
-        seed = self._with.randomness.token(SEED_BYTES)
+        probe = self._with.randomness.token(PROBE_BYTES)
         try:
-            # Sealing proves: the envelope opens what it sealed before it returns.
-            await self._with.envelope.seal(seed, key, deadline=deadline)
+            await self._with.envelope.prove(key, probe, deadline=deadline)
         except KmsError as error:
             return UseFailed(key, error)
         return Proved(key, by_probe=True)
@@ -310,7 +363,7 @@ class Watcher:
     def _report(self, *, next_look_s: float | None) -> None:
         standing = self.standing
         trouble = standing.trouble
-        error = self._stray if trouble is None else trouble.error
+        error = self._concern() if trouble is None else trouble.error
         key = standing.announced
         now = self._with.clock.monotonic()
         said = (standing.phase, key, "" if error is None else error.code)
@@ -340,6 +393,22 @@ class Watcher:
                 status_fails_at=fails_at,
             )
         )
+
+    def _concern(self) -> KmsError | None:
+        """Return what an operator should know although the key is well."""
+        if self._stray is not None:
+            return self._stray
+        key = self.standing.announced
+        if key is None:
+            return None
+        if self._first_kid is None:
+            self._first_kid = key.kid
+        if key.kid != self._first_kid and is_legacy(key.key_id):
+            return RotationHidden(
+                f"the key changed from {self._first_kid} to {key.kid}, and the Go "
+                "plugin's key_id can't tell kube-apiserver"
+            )
+        return None
 
     def _emit(self, event: Event) -> None:
         # A defect in telemetry must end neither the watcher nor a Status call.

@@ -15,7 +15,7 @@ from attrs import frozen
 from adapters_dsm.settings import Secret
 from k8s_sdkms_plugin.config.kinds import Mode, Seconds
 from kms_core.service import ApiVersion
-from kms_core.standing import OnTrouble
+from kms_core.standing import OnDenied, OnTrouble
 
 
 ENVIRONMENT_PREFIX = "K8S_SDKMS_PLUGIN_"
@@ -32,6 +32,7 @@ class WriteFormat(enum.Enum):
 class Protection(enum.Enum):
     """What protects a seed in the native format."""
 
+    LOCAL_KEK = "local-kek"
     DIRECT = "direct"
 
 
@@ -106,9 +107,19 @@ class PluginConfig:
         example='"v2"',
     )
     protection: Protection = setting(
-        "How the native format protects a seed: direct, DSM encrypts each one.",
-        default=Protection.DIRECT,
+        "How the native format protects a seed. local-kek: the daemon seals it under "
+        "a key of its own, which DSM wrapped; DSM is asked once for many seeds, and "
+        "what is in memory opens during an outage. direct: DSM encrypts each seed, and "
+        "its audit log shows each one. The Go plugin's format is always direct.",
+        default=Protection.LOCAL_KEK,
         example='"direct"',
+    )
+    state_dir: str | None = setting(
+        "Folder of the daemon's own that survives restarts and reboots; nothing in it "
+        "is secret. With it a restarted daemon uses its local KEK again, and goes on "
+        "coasting if it starts in an outage.",
+        default=None,
+        example='"/var/lib/k8s-sdkms-plugin"',
     )
     accept_key_ids: tuple[str, ...] = setting(
         "key_ids (hashes) of former configs of the Go plugin under which stored seeds "
@@ -148,6 +159,13 @@ class PluginConfig:
         default=OnTrouble.COAST,
         example='"fail"',
     )
+    on_denied: OnDenied = setting(
+        "What becomes of local KEKs in memory when DSM says twice that their key is "
+        "disabled, compromised or destroyed: drop, or keep (what is in memory goes on "
+        "opening seeds).",
+        default=OnDenied.DROP,
+        example='"keep"',
+    )
     coast_for: Seconds = setting(
         "How long Status stays ok after DSM was last seen well.",
         default=Seconds(24 * 3600),
@@ -167,6 +185,13 @@ class PluginConfig:
         default=LogLevel.INFO,
         example='"debug"',
     )
+
+    @property
+    def effective_protection(self) -> Protection:
+        """Return what protects new seeds: the Go plugin's format knows direct alone."""
+        if self.write_format is WriteFormat.GO_PLUGIN:
+            return Protection.DIRECT
+        return self.protection
 
     @property
     def effective_api_version(self) -> ApiVersion:

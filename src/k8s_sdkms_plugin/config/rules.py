@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
 
-_NO_BLANKS: Final = {"sdkms_endpoint", "socket_file", "ca_file", "key_id"}
+_NO_BLANKS: Final = {
+    "sdkms_endpoint",
+    "socket_file",
+    "ca_file",
+    "key_id",
+    "state_dir",
+}
 _MAX_COAST_S: Final = 7 * 24 * 3600
 _MIN_PROBE_INTERVAL_S: Final = 60
 
@@ -170,9 +177,9 @@ def _socket_file(value: str) -> list[Finding]:
     return []
 
 
-def _ca_file(value: str) -> list[Finding]:
+def _absolute(name: str, value: str) -> list[Finding]:
     if not value.startswith("/"):
-        return [error("ca_file", "is not an absolute path", "write the whole path")]
+        return [error(name, "is not an absolute path", "write the whole path")]
     return []
 
 
@@ -206,7 +213,8 @@ def _probe_interval(value: float) -> list[Finding]:
 
 _RULES: Final[dict[str, Callable[[Any], list[Finding]]]] = {
     "accept_key_ids": _accept_key_ids,
-    "ca_file": _ca_file,
+    "ca_file": functools.partial(_absolute, "ca_file"),
+    "state_dir": functools.partial(_absolute, "state_dir"),
     "coast_for": _coast_for,
     "key_id": _key_id,
     "key_name": _key_name,

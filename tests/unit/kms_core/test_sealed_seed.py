@@ -79,7 +79,7 @@ def test_version_2_is_bound_to_version_purpose_and_key_id() -> None:
 
 
 @given(
-    version=st.sampled_from(Version),
+    version=st.sampled_from([Version.GO_PLUGIN, Version.DIRECT]),
     kid=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}", fullmatch=True),
     cipher=st.binary(min_size=1, max_size=512),
     iv=st.binary(max_size=16),
