@@ -103,6 +103,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     call.set_defaults(command=_call)
 
+    status = commands.add_parser(
+        "status", help="say how a running daemon stands", allow_abbrev=False
+    )
+    whom = status.add_mutually_exclusive_group()
+    _add_config_file(whom)
+    whom.add_argument("--socket", help="path of its socket, instead of a config")
+    status.add_argument("--listen", help="its HTTP listener, such as 127.0.0.1:9472")
+    status.add_argument("--json", action="store_true", help="print JSON")
+    status.add_argument(
+        "--timeout-s", type=_timeout_s, default=3.0, help="deadline in seconds (3)"
+    )
+    status.set_defaults(command=_status)
+
     demo = commands.add_parser(
         "demo",
         help="the daemon in front of an embedded DSM emulator",
@@ -135,14 +148,18 @@ def _timeout_s(text: str) -> float:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
+    _add_config_file(parser)
+    parser.add_argument(
+        "--strict", action="store_true", help="take unknown fields for errors"
+    )
+
+
+def _add_config_file(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--config",
         type=Path,
         default=DEFAULT_CONFIG,
         help=f"the JSON file ({DEFAULT_CONFIG})",
-    )
-    parser.add_argument(
-        "--strict", action="store_true", help="take unknown fields for errors"
     )
 
 
@@ -182,6 +199,21 @@ def _call(arguments: argparse.Namespace) -> int:
         timeout_s=arguments.timeout_s,
         at_random=arguments.random,
         reveal=arguments.reveal,
+    )
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from k8s_sdkms_plugin.hardening import harden_process
+    from k8s_sdkms_plugin.status import status
+
+    # The config holds the API key.
+    harden_process()
+    return status(
+        arguments.config,
+        arguments.socket,
+        arguments.listen,
+        timeout_s=arguments.timeout_s,
+        as_json=arguments.json,
     )
 
 

@@ -14,7 +14,7 @@ from k8s_sdkms_plugin.config.model import LogLevel
 from k8s_sdkms_plugin.logs import LogTelemetry, LogWriter
 from k8s_sdkms_plugin.sd_notify import Notifier
 from k8s_sdkms_plugin.version import NAME, version
-from k8s_sdkms_plugin.wiring import Parts, assemble
+from k8s_sdkms_plugin.wiring import Parts, assemble, listener_for
 from kms_core.events import StandingReported
 from kms_core.ports import Event, Telemetry
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from k8s_sdkms_plugin.config.loading import LoadedConfig
     from k8s_sdkms_plugin.config.model import PluginConfig
+    from k8s_sdkms_plugin.listener import Listener
 
 
 EXIT_OK: Final = 0
@@ -59,11 +60,15 @@ async def _serve(loaded: LoadedConfig, config: PluginConfig, writer: LogWriter) 
     stop = asyncio.Event()
     try:
         parts = assemble(loaded, config, telemetry, os.environ)
+        listener: Listener | None = None
+        if config.listen_address is not None:
+            listener = listener_for(config.listen_address, parts, telemetry, writer)
+            telemetry.also(listener.counts)
         # Before anybody can see the socket, and send a signal to whoever made it.
         with _signals(stop, parts):
             await parts.server.start()
             _announce(config, writer, notifier)
-            await _work(parts, notifier, stop, writer)
+            await _work(parts, listener, notifier, stop, writer)
     except SocketRefused as refusal:
         writer.log(LogLevel.ERROR, "not started", cause=refusal.text)
         return EXIT_SOCKET
@@ -86,7 +91,11 @@ def _announce(config: PluginConfig, writer: LogWriter, notifier: Notifier) -> No
 
 
 async def _work(
-    parts: Parts, notifier: Notifier, stop: asyncio.Event, writer: LogWriter
+    parts: Parts,
+    listener: Listener | None,
+    notifier: Notifier,
+    stop: asyncio.Event,
+    writer: LogWriter,
 ) -> None:
     # What was made until here stays: the collector need not look at it again.
     gc.freeze()
@@ -94,6 +103,8 @@ async def _work(
     if notifier.watchdog_s is not None:
         beat = _beat(notifier, notifier.watchdog_s)
         tasks.append(asyncio.create_task(beat, name="watchdog"))
+    if listener is not None:
+        tasks.append(asyncio.create_task(listener.run(), name="listener"))
     leaves_at: float | None = None
     try:
         await stop.wait()
@@ -115,12 +126,17 @@ class DaemonTelemetry(Telemetry):
     """Sends events to the log, and the standing to systemd as well."""
 
     def __init__(self, log: Telemetry, notifier: Notifier) -> None:
-        self._log = log
+        self._receivers = [log]
         self._notifier = notifier
+
+    def also(self, receiver: Telemetry) -> None:
+        """Send events to *receiver* too, from now on."""
+        self._receivers.append(receiver)
 
     def emit(self, event: Event) -> None:
         """Pass *event* on."""
-        self._log.emit(event)
+        for receiver in self._receivers:
+            receiver.emit(event)
         if isinstance(event, StandingReported):
             about = event.code or event.key_id
             self._notifier.status(f"{event.state} {about}".rstrip())

@@ -1,7 +1,9 @@
 """StateDir: what survives a restart, as two small JSON files. Nothing in it is secret.
 
 A file that is lost, damaged or of another configuration is as good as none, and a
-folder that can't be written costs no more than that: each failure is one event.
+folder that can't be written costs no more than that: each failure is one event. A
+digest finds damage that still reads well: a key_id with one letter wrong must not
+become what Status answers.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import tempfile
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import frozen
-from cattrs import Converter
 
 from kms_core.kek_cache import WrappedKek
 from kms_core.key_id import AnnouncedKey
@@ -27,10 +28,14 @@ from kms_core.store import StateStore, StoredKek, StoredProof
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
 T = TypeVar("T")
+
+KEK_FILE: Final = "local-kek.json"
+PROOF_FILE: Final = "proof.json"
 
 _MAX_FILE_BYTES: Final = 16 * 1024
 _MAX_PART_BYTES: Final = 64
@@ -57,97 +62,169 @@ class StateDir(StateStore):
         identity: What the state belongs to: the settings that name the key. State of
             another identity is not used.
         telemetry: Learns of what can't be used.
+        patience_s: How long the disk may take, in seconds: the watcher and Encrypts
+            wait for it.
     """
 
-    def __init__(self, folder: Path, identity: str, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: str,
+        telemetry: Telemetry,
+        *,
+        patience_s: float = 2.0,
+    ) -> None:
         self._folder = folder
         self._identity = hashlib.sha256(identity.encode()).hexdigest()
         self._telemetry = telemetry
-        self._converter = _converter()
+        self._patience_s = patience_s
+        self._turn = asyncio.Lock()
+        self._last: asyncio.Future[Any] | None = None
 
     async def load_kek(self) -> StoredKek | None:
         """Return the wrapped local KEK of the last process."""
-        return await asyncio.to_thread(self._load, "local-kek.json", StoredKek)
+        return await self._do(KEK_FILE, lambda: self._load(KEK_FILE, _read_kek))
 
     async def save_kek(self, stored: StoredKek) -> None:
         """Keep a wrapped local KEK."""
-        await asyncio.to_thread(self._save, "local-kek.json", stored)
+        fields = _kek_fields(stored)
+        await self._do(KEK_FILE, lambda: self._save(KEK_FILE, fields))
 
     async def load_proof(self) -> StoredProof | None:
         """Return the last proof of the last process."""
-        return await asyncio.to_thread(self._load, "proof.json", StoredProof)
+        return await self._do(PROOF_FILE, lambda: self._load(PROOF_FILE, _read_proof))
 
     async def save_proof(self, stored: StoredProof) -> None:
         """Keep a proof."""
-        await asyncio.to_thread(self._save, "proof.json", stored)
+        fields = _proof_fields(stored)
+        await self._do(PROOF_FILE, lambda: self._save(PROOF_FILE, fields))
 
-    def _load(self, name: str, kind: type[T]) -> T | None:
+    async def forget_proof(self) -> None:
+        """Delete the proof."""
+        path = self._folder / PROOF_FILE
+        await self._do(PROOF_FILE, lambda: path.unlink(missing_ok=True))
+
+    async def _do(self, file: str, work: Callable[[], T]) -> T | None:
+        """Return what *work* returns in a thread, or None if it fails or hangs."""
+        async with self._turn:
+            # One thread at a time: a disk that hangs must not take them all.
+            if self._last is not None and not await self._ends(self._last):
+                self._unusable(file, "the folder does not answer")
+                return None
+            doing: asyncio.Future[T] = asyncio.ensure_future(asyncio.to_thread(work))
+            self._last = doing
+            if not await self._ends(doing):
+                self._unusable(file, "the folder does not answer")
+                # Whatever it ends in, it was seen.
+                doing.add_done_callback(_look_away)
+                return None
+        try:
+            return doing.result()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is no reason
+            self._unusable(file, _why(error))
+            return None
+
+    async def _ends(self, doing: asyncio.Future[Any]) -> bool:
+        done, _ = await asyncio.wait((doing,), timeout=self._patience_s)
+        return bool(done)
+
+    def _load(self, name: str, read: Callable[[dict[str, Any]], T]) -> T | None:
         try:
             with (self._folder / name).open("rb") as file:
                 content = json.loads(file.read(_MAX_FILE_BYTES))
-            if content["identity"] != self._identity:
-                return None
-            return self._converter.structure(content["state"], kind)
         except FileNotFoundError:
             return None
-        except Exception as error:  # noqa: BLE001 - whatever it holds, it is no reason
-            self._unusable(name, error)
+        if content["identity"] != self._identity:
             return None
+        if content["digest"] != self._digest(content["state"]):
+            raise ValueError("damaged")
+        return read(content["state"])
 
-    def _save(self, name: str, stored: StoredKek | StoredProof) -> None:
+    def _save(self, name: str, state: dict[str, str]) -> None:
         content = {
             "identity": self._identity,
-            "state": self._converter.unstructure(stored),
+            "digest": self._digest(state),
+            "state": state,
         }
+        # Mode 0600 from the start; whole or not at all, also after a crash.
+        descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new-")
         try:
-            # Mode 0600 from the start; whole or not at all, also after a crash.
-            descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new-")
-            try:
-                with os.fdopen(descriptor, "w") as file:
-                    json.dump(content, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, self._folder / name)  # noqa: PTH105 - a str
-            except BaseException:
-                os.unlink(temporary)  # noqa: PTH108 - a str
-                raise
-        except OSError as error:
-            self._unusable(name, error)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._folder / name)  # noqa: PTH105 - a str
+        except BaseException:
+            os.unlink(temporary)  # noqa: PTH108 - a str
+            raise
 
-    def _unusable(self, name: str, error: Exception) -> None:
-        why = type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            why = error.strerror
-        self._telemetry.emit(StateUnusable(file=name, why=why))
+    def _digest(self, state: object) -> str:
+        told = json.dumps([self._identity, state], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    def _unusable(self, file: str, why: str) -> None:
+        self._telemetry.emit(StateUnusable(file=file, why=why))
 
 
-def _converter() -> Converter:
-    made = Converter(forbid_extra_keys=True)
-    made.register_unstructure_hook(bytes, lambda b: base64.b64encode(b).decode())
-    made.register_structure_hook(bytes, _bytes)
-    made.register_structure_hook(str, _text)
-    made.register_unstructure_hook(dt.datetime, lambda at: at.isoformat())
-    made.register_structure_hook(dt.datetime, _time)
-    # Named here so that a change of the classes is a change of this file's format.
-    for kind in (Ciphertext, WrappedKek, AnnouncedKey, StoredKek, StoredProof):
-        made.get_structure_hook(kind)
-    return made
+def _why(error: Exception) -> str:
+    """Return what went wrong: never the text of an error, which may quote a file."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__
 
 
-def _bytes(value: Any, _type: object) -> bytes:
+def _look_away(ended: asyncio.Future[Any]) -> None:
+    if not ended.cancelled():
+        ended.exception()
+
+
+def _kek_fields(stored: StoredKek) -> dict[str, str]:
+    wrapped = stored.wrapped
+    return {
+        "kid": wrapped.kid,
+        "key_id": wrapped.key_id,
+        "cipher": base64.b64encode(wrapped.ciphertext.cipher).decode(),
+        "iv": base64.b64encode(wrapped.ciphertext.iv).decode(),
+        "tag": base64.b64encode(wrapped.ciphertext.tag).decode(),
+        "made_at": stored.made_at.isoformat(),
+    }
+
+
+def _read_kek(fields: dict[str, Any]) -> StoredKek:
+    ciphertext = Ciphertext(*(_bytes(fields[name]) for name in ("cipher", "iv", "tag")))
+    wrapped = WrappedKek(_text(fields["kid"]), _text(fields["key_id"]), ciphertext)
+    return StoredKek(wrapped, _time(fields["made_at"]))
+
+
+def _proof_fields(stored: StoredProof) -> dict[str, str]:
+    return {
+        "kid": stored.key.kid,
+        "key_id": stored.key.key_id,
+        "well_at": stored.well_at.isoformat(),
+    }
+
+
+def _read_proof(fields: dict[str, Any]) -> StoredProof:
+    key = AnnouncedKey(_text(fields["kid"]), _text(fields["key_id"]))
+    return StoredProof(key, _time(fields["well_at"]))
+
+
+def _bytes(value: Any) -> bytes:
     content = base64.b64decode(value, validate=True)
     if len(content) > _MAX_PART_BYTES:
         raise ValueError("too long")
     return content
 
 
-def _text(value: Any, _type: object) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_KEY_ID_BYTES:
-        raise ValueError("not a text of good length")
-    return value
+def _text(value: Any) -> str:
+    # Printable: a lone surrogate, say, could not leave in an answer of Status.
+    well_formed = isinstance(value, str) and value.isascii() and value.isprintable()
+    if not well_formed or not 1 <= len(value) <= MAX_KEY_ID_BYTES:
+        raise ValueError("not a text of good form")
+    return str(value)
 
 
-def _time(value: Any, _type: object) -> dt.datetime:
+def _time(value: Any) -> dt.datetime:
     at = dt.datetime.fromisoformat(value)
     if at.tzinfo is None:
         raise ValueError("no time zone")

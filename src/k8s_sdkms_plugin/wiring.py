@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from k8s_sdkms_plugin.config.loading import LoadedConfig
-    from kms_core.ports import Telemetry
+    from k8s_sdkms_plugin.config.model import ListenAddress
+    from k8s_sdkms_plugin.listener import Listener
+    from k8s_sdkms_plugin.logs import LogWriter
+    from kms_core.ports import Clock, Telemetry
 
 
 _VERSIONS: Final = {
@@ -52,6 +55,10 @@ class Parts:
     naming: KeyNaming
     watcher: Watcher
     server: KmsServer
+    service: KmsService
+    local_keks: LocalKekEnvelope
+    policy: Policy
+    clock: Clock
 
 
 def assemble(
@@ -80,7 +87,10 @@ def assemble(
         telemetry=telemetry,
         environ=environ,
     )
-    store = store_for(config, telemetry)
+    store = store_for(loaded, config, telemetry)
+    local_keks = LocalKekEnvelope(
+        provider, DEFAULT_SCHEME, clock=clock, randomness=randomness, store=store
+    )
     envelope = AnyVersionEnvelope(
         by_provider=ProviderEnvelope(
             provider,
@@ -88,12 +98,17 @@ def assemble(
             DEFAULT_SCHEME,
             frozenset({loaded.go_plugin_key_id, *config.accept_key_ids}),
         ),
-        by_local_kek=LocalKekEnvelope(
-            provider, DEFAULT_SCHEME, clock=clock, randomness=randomness, store=store
-        ),
+        by_local_kek=local_keks,
         writes_local_keks=config.effective_protection is Protection.LOCAL_KEK,
     )
     naming = naming_for(loaded, config)
+    policy = Policy(
+        on_outage=config.on_outage,
+        on_refused=config.on_refused,
+        on_denied=config.on_denied,
+        coast_for_s=config.coast_for,
+        probe_interval_s=config.probe_interval,
+    )
     watcher = Watcher(
         Surroundings(
             provider=provider,
@@ -102,24 +117,64 @@ def assemble(
             clock=clock,
             randomness=randomness,
             telemetry=telemetry,
-            policy=Policy(
-                on_outage=config.on_outage,
-                on_refused=config.on_refused,
-                on_denied=config.on_denied,
-                coast_for_s=config.coast_for,
-                probe_interval_s=config.probe_interval,
-            ),
+            policy=policy,
             store=store,
         )
     )
+    service = KmsService(watcher, envelope, config.effective_api_version)
     server = KmsServer(
-        KmsService(watcher, envelope, config.effective_api_version),
+        service,
         telemetry,
         socket_path(config.socket_file),
         mode=config.socket_mode,
         gid=group_id(config.socket_group),
     )
-    return Parts(provider, envelope, naming, watcher, server)
+    return Parts(
+        provider=provider,
+        envelope=envelope,
+        naming=naming,
+        watcher=watcher,
+        server=server,
+        service=service,
+        local_keks=local_keks,
+        policy=policy,
+        clock=clock,
+    )
+
+
+def listener_for(
+    address: ListenAddress, parts: Parts, telemetry: Telemetry, writer: LogWriter
+) -> Listener:
+    """Return a listener for a daemon of *parts*; its counts want every event.
+
+    Args:
+        address: Where it is to listen.
+        parts: What it tells about.
+        telemetry: Where its own events go.
+        writer: Where its log lines go.
+    """
+    # A daemon without a listener does without aiohttp.web and prometheus-client.
+    from k8s_sdkms_plugin.event_counts import EventCounts  # noqa: PLC0415 - see above
+    from k8s_sdkms_plugin.listener import Listener  # noqa: PLC0415 - see above
+    from k8s_sdkms_plugin.metrics import Metrics, Sources  # noqa: PLC0415 - see above
+
+    counts = EventCounts()
+    sources = Sources(
+        standing=lambda: parts.watcher.standing,
+        policy=parts.policy,
+        clock=parts.clock,
+        local_keks=lambda: parts.local_keks.kept,
+        log_lines_dropped=lambda: writer.dropped,
+    )
+    return Listener(
+        address,
+        service=parts.service,
+        counts=counts,
+        metrics=Metrics(counts, sources),
+        clock=parts.clock,
+        writer=writer,
+        telemetry=telemetry,
+    )
 
 
 def dsm_settings(config: PluginConfig) -> DsmSettings:
@@ -135,15 +190,20 @@ def dsm_settings(config: PluginConfig) -> DsmSettings:
     )
 
 
-def store_for(config: PluginConfig, telemetry: Telemetry) -> StateStore:
+def store_for(
+    loaded: LoadedConfig, config: PluginConfig, telemetry: Telemetry
+) -> StateStore:
     """Return the store in ``state_dir``, or one that keeps nothing."""
     if config.state_dir is None:
         return NoStore()
+    go_plugin = config.write_format is WriteFormat.GO_PLUGIN
     identity = [
         config.sdkms_endpoint,
         config.key_name,
         config.key_id,
         config.write_format.value,
+        # It comes from the file as it stands there, whatever overrides that.
+        loaded.go_plugin_key_id if go_plugin else None,
     ]
     return StateDir(Path(config.state_dir), json.dumps(identity), telemetry)
 

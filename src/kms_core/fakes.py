@@ -26,10 +26,12 @@ from kms_core.errors import (
 )
 from kms_core.ports import Clock, Event, Randomness, Telemetry
 from kms_core.provider import Ciphertext, KeyDescription, KeyProvider, KeyState
+from kms_core.store import StateStore
 
 
 if TYPE_CHECKING:
     from kms_core.errors import KmsError
+    from kms_core.store import StoredKek, StoredProof
 
 
 _TAG_BYTES = 16
@@ -116,6 +118,40 @@ class RecordedTelemetry(Telemetry):
     def emit(self, event: Event) -> None:
         """Keep *event*."""
         self.events.append(event)
+
+
+class InMemoryStore(StateStore):
+    """Keeps what it is given while it lives; hand it on to play a restart."""
+
+    def __init__(self) -> None:
+        self.kek: StoredKek | None = None
+        self.proof: StoredProof | None = None
+        self.calls: list[str] = []
+
+    async def load_kek(self) -> StoredKek | None:
+        """Return the local KEK that was kept."""
+        self.calls.append("load_kek")
+        return self.kek
+
+    async def save_kek(self, stored: StoredKek) -> None:
+        """Keep *stored*."""
+        self.calls.append("save_kek")
+        self.kek = stored
+
+    async def load_proof(self) -> StoredProof | None:
+        """Return the proof that was kept."""
+        self.calls.append("load_proof")
+        return self.proof
+
+    async def save_proof(self, stored: StoredProof) -> None:
+        """Keep *stored*."""
+        self.calls.append("save_proof")
+        self.proof = stored
+
+    async def forget_proof(self) -> None:
+        """Keep no proof any more."""
+        self.calls.append("forget_proof")
+        self.proof = None
 
 
 class InMemoryKeyProvider(KeyProvider):

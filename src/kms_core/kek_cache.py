@@ -5,7 +5,7 @@ Rules:
 - Callers that want the same local KEK share one unwrap, a task of its own under its own
   deadline. A caller that gives up fails nobody else; the task is cancelled when the
   last one has left, and awaited at the end.
-- Failures are not kept.
+- Failures are not kept, and each caller gets a copy of its own.
 - ``drop`` begins a new epoch for a kid: what was begun before is handed to those who
   wait for it, but not kept.
 """
@@ -17,6 +17,8 @@ import collections
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen, mutable
+
+from kms_core.errors import KmsError, ProviderTimeout, ShuttingDown
 
 
 if TYPE_CHECKING:
@@ -78,6 +80,9 @@ class KekCache:
             collections.OrderedDict()
         )
         self._under_way: dict[WrappedKek, _Unwrap] = {}
+        # Those that were cancelled or dropped as well, until they have ended.
+        self._tasks: set[asyncio.Task[LocalKek]] = set()
+        self._closed = False
         self._epochs: collections.Counter[str] = collections.Counter()
 
     def __len__(self) -> int:
@@ -103,23 +108,25 @@ class KekCache:
         Raises:
             SealedSeedNotAuthentic: *wrapped* was changed.
             ProviderError: The key service failed or refused.
+            ShuttingDown: The cache was closed.
         """
         kept = self.peek(wrapped)
         if kept is not None:
             return kept
-        shared = self._under_way.get(wrapped)
-        if shared is None:
-            shared = _Unwrap(asyncio.create_task(self._ask(wrapped), name="unwrap"))
-            self._under_way[wrapped] = shared
+        if self._closed:
+            raise ShuttingDown("local KEKs are no longer unwrapped")
+        shared = self._under_way.get(wrapped) or self._begin(wrapped)
         shared.waiters += 1
         try:
-            return await asyncio.shield(shared.task)
+            # Cancelling a wait, unlike an await, leaves the task alone.
+            await asyncio.wait((shared.task,))
         finally:
             shared.waiters -= 1
             if shared.waiters == 0 and not shared.task.done():
                 shared.task.cancel()
                 # A caller that comes now must not join a task that is being cancelled.
                 self._forget(wrapped, shared.task)
+        return self._result(shared.task)
 
     def drop(self, kid: str) -> int:
         """Forget every local KEK that *kid* wrapped; return how many."""
@@ -134,11 +141,39 @@ class KekCache:
 
     async def aclose(self) -> None:
         """Cancel what is under way, wait for it, and forget everything."""
-        tasks = [shared.task for shared in self._under_way.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._closed = True
+        # First, since whoever waits for us may lose patience.
         self._kept.clear()
+        for task in self._tasks:
+            # A second time would cut its goodbye off.
+            if not task.cancelling():
+                task.cancel()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+
+    def _begin(self, wrapped: WrappedKek) -> _Unwrap:
+        task = asyncio.create_task(self._ask(wrapped), name="unwrap")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        shared = self._under_way[wrapped] = _Unwrap(task)
+        return shared
+
+    def _ended(self, task: asyncio.Task[LocalKek]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Seen, though everybody who waited for it may have left.
+            task.exception()
+
+    def _result(self, task: asyncio.Task[LocalKek]) -> LocalKek:
+        if task.cancelled():
+            if self._closed:
+                raise ShuttingDown("the local KEK was not unwrapped in time")
+            raise ProviderTimeout("the unwrap of a local KEK was cut off")
+        error = task.exception()
+        if isinstance(error, KmsError):
+            # One error raised by all who waited would collect all their frames.
+            raise error.without_traceback()
+        return task.result()
 
     async def _ask(self, wrapped: WrappedKek) -> LocalKek:
         epoch = self._epochs[wrapped.kid]
@@ -147,7 +182,7 @@ class KekCache:
             kek = await self._unwrap(wrapped)
         finally:
             self._forget(wrapped, this)
-        if epoch == self._epochs[wrapped.kid]:
+        if epoch == self._epochs[wrapped.kid] and not self._closed:
             self.keep(kek)
         return kek
 

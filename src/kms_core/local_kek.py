@@ -7,15 +7,18 @@ lose in a crash. What is stored holds the wrapped local KEK, so that any node op
 Rules (design section 6):
 
 - A local KEK is proven (wrapped, unwrapped by the key service, compared) before it
-  seals; it belongs to one announced key, and is replaced after 90 days.
+  seals; it belongs to one announced key, and is replaced after 90 days. What it seals
+  is opened again before it leaves.
 - Its wrapped form is kept by a ``StateStore`` and used again after a restart. What the
   store has lost or damaged costs one more local KEK, never data.
 - Other local KEKs are unwrapped as they are met, and kept in a ``KekCache``.
+- What was begun before a ``drop`` is not kept.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import hmac
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -27,10 +30,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kms_core.envelope import Envelope
 from kms_core.errors import (
+    InternalFault,
     ProviderAnswerRefused,
+    ProviderFaulty,
     ProviderTimeout,
+    RequestRefused,
     SealedSeedMalformed,
     SealedSeedNotAuthentic,
+    ShuttingDown,
 )
 from kms_core.kek_cache import KekCache, LocalKek, WrappedKek
 from kms_core.key_id import require_native
@@ -69,6 +76,13 @@ UNWRAP_TIMEOUT_S: Final = 10.0
 MAX_PART_BYTES: Final = 64
 """Longest cipher, iv or tag of a wrapped local KEK, in bytes: DSM's have 32, 12, 16."""
 
+# What a key service may say to a wrapped local KEK that was damaged in the store.
+_PERHAPS_DAMAGED: Final = (
+    SealedSeedNotAuthentic,
+    RequestRefused,
+    ProviderAnswerRefused,
+    ProviderFaulty,
+)
 _PINNED: Final = 2
 _NONCE_BYTES: Final = 12
 _INFO: Final = b"sdkms.v1 seed"
@@ -113,6 +127,8 @@ class LocalKekEnvelope(Envelope):
         # The announced key's, and while a rotation is under way the next one's.
         self._in_use: dict[AnnouncedKey, _InUse] = {}
         self._making = asyncio.Lock()
+        self._epochs: collections.Counter[str] = collections.Counter()
+        self._closed = False
 
     @property
     def sealing_proves(self) -> bool:
@@ -128,7 +144,7 @@ class LocalKekEnvelope(Envelope):
         """Seal *seed* here; asks the key service only if there is no local KEK yet."""
         in_use = self._in_use.get(key)
         if in_use is None:
-            in_use = await _in_time(self._make_once(key, deadline), deadline)
+            in_use = await _in_time(self._obtain(key, deadline), deadline)
         return self._seal_here(seed, in_use.kek)
 
     async def open(self, stored: bytes, key_id: str, *, deadline: float) -> bytes:
@@ -155,13 +171,11 @@ class LocalKekEnvelope(Envelope):
         A new local KEK is a proof in itself. One from the store is not: the key
         service may still decrypt when it no longer encrypts.
         """
-        if await _in_time(self._refresh(key, deadline), deadline):
-            return
-        aad = aad_for_probe(key.key_id)
-        await self._wrap_and_check(key, probe, aad, deadline)
+        await _in_time(self._prove(key, probe, deadline), deadline)
 
     def drop(self, kid: str) -> int:
         """Forget every local KEK that *kid* wrapped."""
+        self._epochs[kid] += 1
         pinned = [key for key in self._in_use if key.kid == kid]
         for key in pinned:
             del self._in_use[key]
@@ -169,23 +183,40 @@ class LocalKekEnvelope(Envelope):
 
     async def aclose(self) -> None:
         """Forget everything, and end what is under way."""
+        self._closed = True
         self._in_use.clear()
         await self._cache.aclose()
 
-    async def _make_once(self, key: AnnouncedKey, deadline: float) -> _InUse:
+    async def _obtain(self, key: AnnouncedKey, deadline: float) -> _InUse:
+        """Return a local KEK for *key*, whatever its age: the next proof sees to it."""
         async with self._making:
-            in_use = self._in_use.get(key)
-            return in_use or await self._make(key, deadline)
+            epoch = self._epochs[key.kid]
+            in_use = await self._known(key, deadline)
+            if in_use is None:
+                in_use = await self._make(key, deadline)
+            self._pin(key, in_use, epoch)
+            return in_use
 
-    async def _refresh(self, key: AnnouncedKey, deadline: float) -> bool:
-        """See that *key* has a local KEK of good age; return whether it is new."""
+    async def _prove(self, key: AnnouncedKey, probe: bytes, deadline: float) -> None:
         async with self._making:
-            in_use = self._in_use.get(key) or await self._restore(key, deadline)
+            epoch = self._epochs[key.kid]
+            in_use = await self._known(key, deadline)
             if in_use is not None and self._age_s(in_use.made_at) < MAX_AGE_S:
-                self._pin(key, in_use)
-                return False
-            await self._make(key, deadline)
-            return True
+                aad = aad_for_probe(key.key_id)
+                await self._wrap_and_check(key, probe, aad, deadline)
+                made = None
+            else:
+                made = await self._make(key, deadline)
+            # Nothing is awaited from here on: what is pinned has been proven, so that
+            # a key which fails its proof again and again displaces no announced one.
+            for proven in (in_use, made):
+                if proven is not None:
+                    self._pin(key, proven, epoch)
+
+    async def _known(self, key: AnnouncedKey, deadline: float) -> _InUse | None:
+        if self._closed:
+            raise ShuttingDown("no local KEK is made any more")
+        return self._in_use.get(key) or await self._restore(key, deadline)
 
     async def _restore(self, key: AnnouncedKey, deadline: float) -> _InUse | None:
         stored = await self._store.load_kek()
@@ -196,8 +227,9 @@ class LocalKekEnvelope(Envelope):
             return None
         try:
             return _InUse(await self._unwrap_by(wrapped, deadline), stored.made_at)
-        except SealedSeedNotAuthentic:
-            # Damaged, or another DSM's: it costs one more local KEK.
+        except _PERHAPS_DAMAGED:
+            # It costs one more local KEK. If the key service is what fails, then making
+            # that one says so.
             return None
 
     async def _make(self, key: AnnouncedKey, deadline: float) -> _InUse:
@@ -205,12 +237,13 @@ class LocalKekEnvelope(Envelope):
         aad = aad_for_local_kek(key.key_id)
         ciphertext = await self._wrap_and_check(key, secret, aad, deadline)
         wrapped = WrappedKek(key.kid, key.key_id, ciphertext)
-        in_use = _InUse(LocalKek(wrapped, secret), self._clock.now())
-        self._pin(key, in_use)
-        await self._store.save_kek(StoredKek(wrapped, in_use.made_at))
-        return in_use
+        made = _InUse(LocalKek(wrapped, secret), self._clock.now())
+        await self._store.save_kek(StoredKek(wrapped, made.made_at))
+        return made
 
-    def _pin(self, key: AnnouncedKey, in_use: _InUse) -> None:
+    def _pin(self, key: AnnouncedKey, in_use: _InUse, epoch: int) -> None:
+        if self._closed or epoch != self._epochs[key.kid]:
+            return
         replaced = self._in_use.pop(key, None)
         if replaced is not None and replaced.kek.wrapped != in_use.kek.wrapped:
             self._cache.keep(replaced.kek)
@@ -226,7 +259,7 @@ class LocalKekEnvelope(Envelope):
         ciphertext = await self._provider.encrypt(
             key.kid, secret, aad, deadline=deadline
         )
-        if any(map(_unfit_part, (ciphertext.cipher, ciphertext.iv, ciphertext.tag))):
+        if not _fits(ciphertext):
             raise ProviderAnswerRefused("the wrapped local KEK is of unfit size")
         try:
             back = await self._provider.decrypt(
@@ -265,7 +298,9 @@ class LocalKekEnvelope(Envelope):
         cipher, nonce = _derived(kek, salt)
         aad = aad_for_enveloped_seed(wrapped.key_id, wrapped.kid, wrapped.ciphertext)
         sealed = cipher.encrypt(nonce, seed, aad)
-        return encode(EnvelopedSeed(wrapped.kid, wrapped.ciphertext, salt, sealed))
+        stored = encode(EnvelopedSeed(wrapped.kid, wrapped.ciphertext, salt, sealed))
+        _require_opens(stored, kek, seed)
+        return stored
 
     def _age_s(self, made_at: dt.datetime) -> float:
         # A clock that was set back must not make a local KEK young for ever.
@@ -282,6 +317,19 @@ def _open_here(sealed: EnvelopedSeed, kek: LocalKek) -> bytes:
         raise SealedSeedNotAuthentic("the sealed seed was changed") from error
 
 
+def _require_opens(stored: bytes, kek: LocalKek, seed: bytes) -> None:
+    """Check that what is about to leave opens again, by the path of a later open."""
+    try:
+        sealed = decode(stored)
+        opens = isinstance(sealed, EnvelopedSeed) and hmac.compare_digest(
+            _open_here(sealed, kek), seed
+        )
+    except (SealedSeedMalformed, SealedSeedNotAuthentic) as error:
+        raise InternalFault("a fresh sealed seed does not open") from error
+    if not opens:
+        raise InternalFault("a fresh sealed seed opens to other bytes")
+
+
 def _derived(kek: LocalKek, salt: bytes) -> tuple[AESGCM, bytes]:
     """Return the cipher and the nonce of one seed: both belong to its salt alone."""
     hkdf = HKDF(SHA256(), KEK_BYTES + _NONCE_BYTES, salt, _INFO)
@@ -289,8 +337,10 @@ def _derived(kek: LocalKek, salt: bytes) -> tuple[AESGCM, bytes]:
     return AESGCM(derived[:KEK_BYTES]), derived[KEK_BYTES:]
 
 
-def _unfit_part(part: bytes) -> bool:
-    return len(part) > MAX_PART_BYTES
+def _fits(wrapped: Ciphertext) -> bool:
+    """Return whether a sealed seed can hold *wrapped*, and a reader will take it."""
+    longest = max(map(len, (wrapped.cipher, wrapped.iv, wrapped.tag)))
+    return bool(wrapped.cipher) and longest <= MAX_PART_BYTES
 
 
 async def _in_time(call: Awaitable[T], deadline: float) -> T:

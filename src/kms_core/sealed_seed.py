@@ -114,7 +114,7 @@ def aad_for_enveloped_seed(key_id: str, kid: str, wrapped: Ciphertext) -> bytes:
 def encode(sealed: AnySeed) -> bytes:
     """Return *sealed* as kube-apiserver stores it.
 
-    For a 32-byte seed: 130 bytes in Versions 1 and 2, 222 in Version 3.
+    For a 32-byte seed: 130 bytes in Versions 1 and 2, 224 in Version 3.
     """
     if isinstance(sealed, SealedSeed):
         return cbor2.dumps(_fields(sealed.version, sealed.kid, sealed.ciphertext))

@@ -31,8 +31,9 @@ Rules (design section 7):
 - A daemon that starts in an outage goes on with the key that an earlier process had
   proven, if it is told of one: the first failed look then leads to COASTING (or, by
   policy, to DEGRADED), counted from when the key service was last seen well; a refusal
-  still needs two that agree.
-- Denying a key drops what it protects in memory, if ``on_denied`` says so.
+  still needs two that agree. One that was last seen well longer than ``coast_for`` ago
+  is not gone on with, nor is one that two looks have called unusable.
+- Two looks that deny a key drop what it protects in memory, if ``on_denied`` says so.
 - One doubtful answer moves no phase, nor does anything said of another key. A proof
   that no step asked for announces nothing.
 
@@ -207,9 +208,15 @@ class Looked:
 
 @frozen
 class LookFailed:
-    """A look failed, or found the announced key unfit."""
+    """A look failed, or found the announced key unfit.
+
+    Attributes:
+        error: What it failed with.
+        kid: The key that it found unfit, if it found one.
+    """
 
     error: KmsError
+    kid: str | None = None
 
 
 @frozen
@@ -294,8 +301,8 @@ def step(
     match observation:
         case Looked(key, replaced):
             result = _looked(standing, key, replaced, now, policy)
-        case LookFailed(error):
-            result = _failed(standing, error, Source.LOOK, now, policy)
+        case LookFailed(error, kid):
+            result = _failed(standing, error, Source.LOOK, now, policy, kid=kid)
         case Proved(key, by_probe):
             result = Step(_proved(standing, key, now, by_probe=by_probe))
         case UseFailed(key, error, by_probe):
@@ -417,8 +424,14 @@ def _use_failed(
     return Step(evolve(standing, candidate=None))
 
 
-def _failed(
-    standing: Standing, error: KmsError, source: Source, now: float, policy: Policy
+def _failed(  # noqa: PLR0913 - what was seen, by whom, and of which key
+    standing: Standing,
+    error: KmsError,
+    source: Source,
+    now: float,
+    policy: Policy,
+    *,
+    kid: str | None = None,
 ) -> Step:
     known = standing.trouble
     if isinstance(error, CredentialRefused) and error.remembered and known is not None:
@@ -430,45 +443,60 @@ def _failed(
     trouble = Trouble(kept, source, known.since, known.seen + 1)
     troubled = evolve(standing, trouble=trouble)
     outage = meaning_of(kept) is Meaning.OUTAGE
-    if outage or _counts(trouble, now, policy):
-        resumed = _resumed(troubled, now, policy)
+    counts = _counts(trouble, now, policy)
+    if outage or counts:
+        resumed = _resumed(troubled, trouble, now, policy)
         if resumed is not None:
             return Step(resumed)
-    if _counts(trouble, now, policy):
-        return _troubled(troubled, trouble, now, policy)
-    if meaning_of(error) is Meaning.OUTAGE or isinstance(error, CredentialRefused):
+    if counts:
+        return _troubled(troubled, trouble, kid, now, policy)
+    if outage or isinstance(error, CredentialRefused):
         # The timer alone: an outage needs time, and refused logins are counted.
         return Step(troubled)
     return Step(troubled, LookAgain(policy.recheck_s, renewed=True))
 
 
-def _resumed(standing: Standing, now: float, policy: Policy) -> Standing | None:
+def _resumed(
+    standing: Standing, trouble: Trouble, now: float, policy: Policy
+) -> Standing | None:
     """Return *standing* with the remembered key, if this start is to go on with it."""
     remembered = standing.remembered
-    trouble = standing.trouble
-    if standing.announced is not None or remembered is None or trouble is None:
+    if standing.announced is not None or remembered is None:
         return None
     if meaning_of(trouble.error) is Meaning.DENIED:
+        return None
+    if now >= remembered.well_at + policy.coast_for_s:
+        # Too old: nothing is known of what became of it since.
         return None
     resumed = evolve(
         standing,
         announced=remembered.key,
         well_at=remembered.well_at,
+        candidate=None,
         remembered=None,
     )
     return evolve(resumed, phase=_phase_by_policy(resumed, trouble, now, policy))
 
 
-def _troubled(standing: Standing, trouble: Trouble, now: float, policy: Policy) -> Step:
+def _troubled(
+    standing: Standing, trouble: Trouble, kid: str | None, now: float, policy: Policy
+) -> Step:
     phase = _phase_in_trouble(standing, trouble, now, policy)
-    if phase is not Phase.DENIED or meaning_of(trouble.error) is not Meaning.DENIED:
+    if meaning_of(trouble.error) is not Meaning.DENIED:
         return Step(evolve(standing, phase=phase))
-    action = None
-    news = standing.phase is not Phase.DENIED
-    drops = policy.on_denied is OnDenied.DROP
-    if news and drops and standing.announced is not None:
-        action = Drop(standing.announced.kid)
-    return Step(evolve(standing, phase=phase, denial=trouble.error), action)
+    if standing.announced is not None:
+        kid = standing.announced.kid
+        standing = evolve(standing, phase=phase, denial=trouble.error)
+    elif standing.remembered is not None and (
+        kid in (None, standing.remembered.key.kid)
+    ):
+        # An outage that follows must not bring it back.
+        standing = evolve(standing, remembered=None)
+    # At the moment that it begins to count, also in DENIED: another word than before.
+    begins = trouble.seen == policy.agreeing_looks
+    if begins and kid is not None and policy.on_denied is OnDenied.DROP:
+        return Step(standing, Drop(kid))
+    return Step(standing)
 
 
 def _counts(trouble: Trouble, now: float, policy: Policy) -> bool:

@@ -46,7 +46,11 @@ class StoredProof:
 
 
 class StateStore(abc.ABC):
-    """Keeps a local KEK's wrapped form, and the last proof. Raises nothing."""
+    """Keeps a local KEK's wrapped form, and the last proof.
+
+    Methods raise nothing, and return within seconds even if a disk hangs: the watcher
+    and Encrypts wait for them.
+    """
 
     @abc.abstractmethod
     async def load_kek(self) -> StoredKek | None:
@@ -63,6 +67,10 @@ class StateStore(abc.ABC):
     @abc.abstractmethod
     async def save_proof(self, stored: StoredProof) -> None:
         """Keep *stored* in place of what was there."""
+
+    @abc.abstractmethod
+    async def forget_proof(self) -> None:
+        """Have ``load_proof`` return None, in later processes too."""
 
 
 class NoStore(StateStore):
@@ -81,3 +89,6 @@ class NoStore(StateStore):
 
     async def save_proof(self, stored: StoredProof) -> None:
         """Drop *stored*."""
+
+    async def forget_proof(self) -> None:
+        """Return: there is none."""

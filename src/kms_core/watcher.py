@@ -24,9 +24,9 @@ from kms_core.events import (
     Unexpected,
     describe_exception,
 )
+from kms_core.kept_proof import KeptProof
 from kms_core.key_id import AnnouncedKey, is_legacy
 from kms_core.standing import (
-    Action,
     Drop,
     LookAgain,
     Looked,
@@ -36,17 +36,18 @@ from kms_core.standing import (
     Policy,
     Probe,
     Proved,
-    Remembered,
     Standing,
     Ticked,
     UseFailed,
     meaning_of,
     step,
 )
-from kms_core.store import NoStore, StateStore, StoredProof
+from kms_core.store import NoStore, StateStore
 
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from kms_core.envelope import Envelope
     from kms_core.key_id import KeyNaming
     from kms_core.ports import Clock, Event, Randomness, Telemetry
@@ -55,10 +56,6 @@ if TYPE_CHECKING:
 
 PROBE_BYTES: Final = 32
 """What a probe encrypts: as many bytes as kube-apiserver's seeds have."""
-
-
-CLOCK_SLACK_S: Final = 300.0
-"""How far in the future a kept proof may lie, in seconds, and still be believed."""
 
 
 @frozen(kw_only=True)
@@ -74,7 +71,7 @@ class Timing:
         look_timeout_s: Deadline of one look.
         probe_timeout_s: Deadline of one probe, which is two calls.
         reminder_s: Between reports of a phase that is not READY.
-        store_interval_s: Between two writes of the same proof to the store.
+        store_interval_s: Between two writes of the same key's proof to the store.
     """
 
     look_interval_s: float = 30.0
@@ -123,7 +120,12 @@ class Watcher:
         self._reported_at = 0.0
         self._stray: KmsError | None = None
         self._first_kid: str | None = None
-        self._stored: tuple[AnnouncedKey, float] | None = None
+        self._hidden: RotationHidden | None = None
+        self._proof = KeptProof(
+            surroundings.store,
+            surroundings.clock,
+            surroundings.timing.store_interval_s,
+        )
         self.standing = Standing()
 
     def key_to_announce(self) -> AnnouncedKey:
@@ -173,7 +175,7 @@ class Watcher:
 
     async def run(self) -> None:
         """Look, probe and report until cancelled."""
-        await self._recall()
+        await self._undisturbed(self._recall)
         while True:
             woken = self._woken.is_set()
             self._woken.clear()
@@ -190,7 +192,7 @@ class Watcher:
                 # What woke us may show at the key service a moment later only.
                 pause_s = min(pause_s, self._with.policy.recheck_s)
             self._report(next_look_s=pause_s)
-            await self._remember()
+            await self._undisturbed(self._remember)
             await self._wait(pause_s)
 
     async def _round(self) -> bool:
@@ -199,7 +201,7 @@ class Watcher:
         Rounds are counted, not looks: when looks are good and probes fail, the pauses
         must grow as well.
         """
-        action: Action | None = LookAgain(0.0, renewed=self._doubted)
+        action: LookAgain | Probe | None = LookAgain(0.0, renewed=self._doubted)
         self._doubted = False
         well = True
         # A look, a second one, a probe, and the same again for what the probe found;
@@ -226,41 +228,23 @@ class Watcher:
                         # looked at ours.
                         self._stray = seen.error.without_traceback()
                         action = self._see(await self._look_at(announced))
-                case Drop(kid):
-                    count = self._with.envelope.drop(kid)
-                    self._emit(SecretsDropped(kid=kid, count=count))
-                    action = None
         return well
 
+    async def _undisturbed(self, use_store: Callable[[], Awaitable[None]]) -> None:
+        """Use the store; a defect of it costs no more than what it should keep."""
+        try:
+            await use_store()
+        except Exception as error:  # noqa: BLE001 - the watcher must not die
+            self._emit(Unexpected(where="store", what=describe_exception(error)))
+
     async def _recall(self) -> None:
-        """Learn of the key that an earlier process had proven."""
-        stored = await self._with.store.load_proof()
-        if stored is None:
-            return
-        age_s = (self._with.clock.now() - stored.well_at).total_seconds()
-        # Written in what is now the future: one of the two clocks is wrong.
-        if age_s < -CLOCK_SLACK_S:
-            return
-        well_at = self._with.clock.monotonic() - max(age_s, 0.0)
-        self.standing = evolve(
-            self.standing, remembered=Remembered(stored.key, well_at)
-        )
+        remembered = await self._proof.recall()
+        # A rotation while we were away is hidden by the Go plugin's format as well.
+        self._first_kid = self._proof.first_kid
+        self.standing = evolve(self.standing, remembered=remembered)
 
     async def _remember(self) -> None:
-        """Keep the proof for the next process, at each change and now and then."""
-        standing = self.standing
-        if standing.phase is not Phase.READY or standing.announced is None:
-            return
-        now = self._with.clock.monotonic()
-        if self._stored is not None:
-            key, at = self._stored
-            if key == standing.announced and (
-                now - at < self._with.timing.store_interval_s
-            ):
-                return
-        self._stored = (standing.announced, now)
-        proof = StoredProof(standing.announced, self._with.clock.now())
-        await self._with.store.save_proof(proof)
+        await self._proof.update(self.standing, self._with.policy)
 
     async def _renew(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -299,7 +283,7 @@ class Watcher:
 
     def _seen(self, description: KeyDescription, unfit: KmsError | None) -> Observation:
         if unfit is not None:
-            return LookFailed(unfit)
+            return LookFailed(unfit, description.kid)
         try:
             key_id = self._with.naming.key_id(description)
         except KmsError as error:
@@ -324,7 +308,7 @@ class Watcher:
             self._see(Ticked())
         return self.standing
 
-    def _see(self, observation: Observation) -> Action | None:
+    def _see(self, observation: Observation) -> LookAgain | Probe | None:
         now = self._with.clock.monotonic()
         result = step(self.standing, observation, now, self._with.policy)
         changed = (result.standing.phase, result.standing.announced) != (
@@ -332,9 +316,19 @@ class Watcher:
             self.standing.announced,
         )
         self.standing = result.standing
+        action = result.action
+        if isinstance(action, Drop):
+            # At once, whoever saw it: no count of steps and no later look may lose it.
+            self._drop(action.kid)
+            action = None
         if changed:
             self._report(next_look_s=None)
-        return result.action
+        return action
+
+    def _drop(self, kid: str) -> None:
+        count = self._with.envelope.drop(kid)
+        if count:
+            self._emit(SecretsDropped(kid=kid, count=count))
 
     def _pause_s(self) -> float:
         timing = self._with.timing
@@ -404,11 +398,12 @@ class Watcher:
         if self._first_kid is None:
             self._first_kid = key.kid
         if key.kid != self._first_kid and is_legacy(key.key_id):
-            return RotationHidden(
+            # It stays, even if the first key comes back: seeds are sealed under both.
+            self._hidden = RotationHidden(
                 f"the key changed from {self._first_kid} to {key.kid}, and the Go "
                 "plugin's key_id can't tell kube-apiserver"
             )
-        return None
+        return self._hidden
 
     def _emit(self, event: Event) -> None:
         # A defect in telemetry must end neither the watcher nor a Status call.

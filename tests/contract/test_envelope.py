@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import cbor2
 import pytest
 from attrs import evolve, frozen
 
+from kms_core.any_version import AnyVersionEnvelope
 from kms_core.envelope import Envelope, ProviderEnvelope
 from kms_core.errors import (
     CallError,
@@ -23,15 +25,18 @@ from kms_core.errors import (
     SealedSeedMalformed,
     SealedSeedNotAuthentic,
 )
-from kms_core.fakes import InMemoryKeyProvider
+from kms_core.fakes import InMemoryKeyProvider, InMemoryStore
 from kms_core.key_id import AnnouncedKey, NativeNaming, go_plugin_key_id
 from kms_core.limits import MAX_SEALED_SEED_BYTES, MAX_SEED_BYTES
-from kms_core.provider import Ciphertext, KeyDescription
-from kms_core.sealed_seed import Version, decode, encode
+from kms_core.local_kek import LocalKekEnvelope
+from kms_core.sealed_seed import Version
+from kms_core.system import LoopClock, SystemRandomness
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from kms_core.provider import Ciphertext, KeyDescription
 
 
 SCHEME = "sdkms.v1"
@@ -53,9 +58,24 @@ NOT_OURS = (
 class Subject:
     """An envelope with what it works on, and how its key_ids are made."""
 
-    envelope: Envelope
+    build: Callable[[InMemoryKeyProvider], Envelope]
     provider: InMemoryKeyProvider
+    envelope: Envelope
     key_id_of: Callable[[KeyDescription], str]
+
+    @classmethod
+    def of(
+        cls,
+        build: Callable[[InMemoryKeyProvider], Envelope],
+        key_id_of: Callable[[KeyDescription], str],
+        provider: InMemoryKeyProvider | None = None,
+    ) -> Subject:
+        keys = provider or InMemoryKeyProvider()
+        return cls(build, keys, build(keys), key_id_of)
+
+    def another(self, provider: InMemoryKeyProvider | None = None) -> Subject:
+        """Return a new process, on the same key service or on another."""
+        return Subject.of(self.build, self.key_id_of, provider or self.provider)
 
     def key(self) -> AnnouncedKey:
         description = self.provider.keys[self.provider.configured]
@@ -68,12 +88,15 @@ class Subject:
         wanted = self.key().key_id if key_id is None else key_id
         return await self.envelope.open(stored, wanted, deadline=soon())
 
+    async def prove(self) -> None:
+        await self.envelope.prove(self.key(), SEED, deadline=soon())
+
 
 def soon() -> float:
     return asyncio.get_running_loop().time() + 30.0
 
 
-def provider_envelope(provider: InMemoryKeyProvider, writes: Version) -> Envelope:
+def by_provider(provider: InMemoryKeyProvider, writes: Version) -> ProviderEnvelope:
     return ProviderEnvelope(
         provider=provider,
         writes=writes,
@@ -82,21 +105,80 @@ def provider_envelope(provider: InMemoryKeyProvider, writes: Version) -> Envelop
     )
 
 
+def by_local_kek(provider: InMemoryKeyProvider) -> LocalKekEnvelope:
+    return LocalKekEnvelope(
+        provider,
+        SCHEME,
+        clock=LoopClock(),
+        randomness=SystemRandomness(),
+        store=InMemoryStore(),
+    )
+
+
+def any_version(
+    provider: InMemoryKeyProvider, writes: Version, *, writes_local_keks: bool
+) -> Envelope:
+    return AnyVersionEnvelope(
+        by_provider(provider, writes),
+        by_local_kek(provider),
+        writes_local_keks=writes_local_keks,
+    )
+
+
+def always_hash(_description: KeyDescription) -> str:
+    return HASH
+
+
+natively = NativeNaming(SCHEME).key_id
+
+
 def direct() -> Subject:
-    provider = InMemoryKeyProvider()
-    envelope = provider_envelope(provider, Version.DIRECT)
-    return Subject(envelope, provider, NativeNaming(SCHEME).key_id)
+    return Subject.of(lambda p: by_provider(p, Version.DIRECT), natively)
 
 
 def go_plugin() -> Subject:
-    provider = InMemoryKeyProvider()
-    envelope = provider_envelope(provider, Version.GO_PLUGIN)
-    return Subject(envelope, provider, lambda _description: HASH)
+    return Subject.of(lambda p: by_provider(p, Version.GO_PLUGIN), always_hash)
 
 
-# Each implementation of the port has a line here.
-NATIVE = [pytest.param(direct, id="direct")]
-ALL = [*NATIVE, pytest.param(go_plugin, id="go-plugin")]
+def local_kek() -> Subject:
+    return Subject.of(by_local_kek, natively)
+
+
+def daemon_direct() -> Subject:
+    return Subject.of(
+        lambda p: any_version(p, Version.DIRECT, writes_local_keks=False), natively
+    )
+
+
+def daemon_go_plugin() -> Subject:
+    return Subject.of(
+        lambda p: any_version(p, Version.GO_PLUGIN, writes_local_keks=False),
+        always_hash,
+    )
+
+
+def daemon_local_kek() -> Subject:
+    return Subject.of(
+        lambda p: any_version(p, Version.DIRECT, writes_local_keks=True), natively
+    )
+
+
+# Each implementation of the port has a line here, and each way to configure it.
+DIRECT = [
+    pytest.param(direct, id="direct"),
+    pytest.param(daemon_direct, id="any version, direct"),
+]
+LOCAL = [
+    pytest.param(local_kek, id="local KEK"),
+    pytest.param(daemon_local_kek, id="any version, local KEK"),
+]
+LEGACY = [
+    pytest.param(go_plugin, id="go-plugin"),
+    pytest.param(daemon_go_plugin, id="any version, go-plugin"),
+]
+NATIVE = [*DIRECT, *LOCAL]
+ASKING = [*DIRECT, *LEGACY]
+ALL = [*NATIVE, *LEGACY]
 
 
 @pytest.fixture(params=ALL)
@@ -107,6 +189,25 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 @pytest.fixture(params=NATIVE)
 def native(request: pytest.FixtureRequest) -> Subject:
+    made: Subject = request.param()
+    return made
+
+
+@pytest.fixture(params=LEGACY)
+def legacy(request: pytest.FixtureRequest) -> Subject:
+    made: Subject = request.param()
+    return made
+
+
+@pytest.fixture(params=LOCAL)
+def local(request: pytest.FixtureRequest) -> Subject:
+    made: Subject = request.param()
+    return made
+
+
+@pytest.fixture(params=ASKING)
+def asking(request: pytest.FixtureRequest) -> Subject:
+    """Return one that asks the key service for each seed."""
     made: Subject = request.param()
     return made
 
@@ -191,11 +292,11 @@ async def test_a_foreign_key_id_is_refused_before_the_key_service_is_called(
 
 
 async def test_a_foreign_hash_is_refused_by_a_text_that_names_it_and_the_setting(
-    subject: Subject,
+    legacy: Subject,
 ) -> None:
-    sealed = await subject.seal()
+    sealed = await legacy.seal()
     with pytest.raises(KeyIdNotAccepted) as caught:
-        await subject.open(sealed, FOREIGN_HASH)
+        await legacy.open(sealed, FOREIGN_HASH)
     assert FOREIGN_HASH in caught.value.text()
     assert "accept_key_ids" in caught.value.text()
 
@@ -275,38 +376,49 @@ async def test_seeds_and_key_ids_of_two_keys_can_not_be_swapped(
             await native.open(sealed, key_id)
 
 
-@pytest.mark.parametrize("field", ["cipher", "iv", "tag"])
-async def test_fields_of_two_seeds_can_not_be_swapped(
-    subject: Subject, field: str
-) -> None:
-    one, two = decode(await subject.seal()), decode(await subject.seal(SEED[::-1]))
-    other = {field: getattr(two.ciphertext, field)}
-    mixed = evolve(one, ciphertext=evolve(one.ciphertext, **other))
-    with pytest.raises(SealedSeedNotAuthentic):
-        await subject.open(encode(mixed))
+def parts(stored: bytes) -> dict[str, Any]:
+    """Return what stands in *stored*, by name; ``cbor2.dumps`` puts it back."""
+    loaded: dict[str, Any] = cbor2.loads(stored)
+    assert cbor2.dumps(loaded) == stored
+    return loaded
+
+
+async def test_fields_of_two_seeds_can_not_be_swapped(subject: Subject) -> None:
+    # Of two processes, so that a local KEK, if there is one, differs too.
+    one = parts(await subject.seal())
+    two = parts(await subject.another().seal(SEED[::-1]))
+    for name in set(one) - {"Version", "KID"}:
+        assert one[name] != two[name]
+        mixed = cbor2.dumps(one | {name: two[name]})
+        for node in (subject, subject.another()):
+            with pytest.raises(SealedSeedNotAuthentic):
+                await node.open(mixed)
 
 
 async def test_bytes_can_not_move_between_fields(subject: Subject) -> None:
-    sealed = decode(await subject.seal())
-    c = sealed.ciphertext
+    sealed = parts(await subject.seal())
+    cipher, iv, tag = sealed["Cipher"], sealed["IV"], sealed["Tag"]
     for moved in (
-        Ciphertext(c.cipher[:-1], c.iv, c.cipher[-1:] + c.tag),
-        Ciphertext(c.cipher + c.tag[:1], c.iv, c.tag[1:]),
-        Ciphertext(c.cipher + c.tag, c.iv, b""),
-        Ciphertext(c.cipher, c.iv, c.tag[:-1]),
-        Ciphertext(c.cipher, b"", c.tag),
-        Ciphertext(c.cipher, c.iv + b"\x00", c.tag),
+        (cipher[:-1], iv, cipher[-1:] + tag),
+        (cipher + tag[:1], iv, tag[1:]),
+        (cipher + tag, iv, b""),
+        (cipher, iv, tag[:-1]),
+        (cipher, b"", tag),
+        (cipher, iv + b"\x00", tag),
     ):
+        mixed = sealed | dict(zip(("Cipher", "IV", "Tag"), moved, strict=True))
         with pytest.raises(SealedSeedNotAuthentic):
-            await subject.open(encode(evolve(sealed, ciphertext=moved)))
+            await subject.open(cbor2.dumps(mixed))
 
 
 async def test_a_version_can_not_be_passed_off_as_another(subject: Subject) -> None:
-    sealed = decode(await subject.seal())
-    for version in set(Version) - {sealed.version}:
-        relabelled = encode(evolve(sealed, version=version))
-        for key_id in (HASH, f"{SCHEME}:{sealed.kid}"):
-            with pytest.raises((KeyIdMismatch, SealedSeedNotAuthentic)):
+    sealed = parts(await subject.seal())
+    for version in set(Version) - {sealed["Version"]}:
+        relabelled = cbor2.dumps(sealed | {"Version": int(version)})
+        for key_id in (HASH, f"{SCHEME}:{sealed['KID']}"):
+            with pytest.raises(
+                (KeyIdMismatch, SealedSeedNotAuthentic, SealedSeedMalformed)
+            ):
                 await subject.open(relabelled, key_id)
 
 
@@ -314,28 +426,101 @@ async def test_another_process_with_the_same_key_service_opens_it(
     subject: Subject,
 ) -> None:
     sealed = await subject.seal()
-    for writes in Version:
-        other = evolve(subject, envelope=provider_envelope(subject.provider, writes))
-        assert await other.open(sealed, subject.key().key_id) == SEED
+    assert await subject.another().open(sealed) == SEED
+
+
+async def test_a_daemon_opens_it_whatever_it_writes_itself(subject: Subject) -> None:
+    sealed, key_id = await subject.seal(), subject.key().key_id
+    for build in (daemon_direct, daemon_go_plugin, daemon_local_kek):
+        daemon = build().another(subject.provider)
+        assert await daemon.open(sealed, key_id) == SEED
 
 
 async def test_an_outage_raises_the_provider_s_error_and_heals(
     subject: Subject,
 ) -> None:
     sealed = await subject.seal()
+    cold = subject.another()
     subject.provider.outage = ProviderUnreachable("no route")
-    with pytest.raises(ProviderUnreachable):
-        await subject.seal()
-    with pytest.raises(ProviderUnreachable):
-        await subject.open(sealed)
+    for attempt in (cold.seal(), cold.open(sealed), cold.prove(), subject.prove()):
+        with pytest.raises(ProviderUnreachable):
+            await attempt
     subject.provider.outage = None
+    assert await cold.open(sealed) == SEED
+    assert await subject.open(await cold.seal()) == SEED
+
+
+async def test_one_that_asks_for_each_seed_feels_an_outage_though_it_is_warm(
+    asking: Subject,
+) -> None:
+    sealed = await asking.seal()
+    asking.provider.outage = ProviderUnreachable("no route")
+    for attempt in (asking.seal(), asking.open(sealed)):
+        with pytest.raises(ProviderUnreachable):
+            await attempt
+
+
+async def test_one_with_a_local_kek_seals_and_opens_through_an_outage(
+    local: Subject,
+) -> None:
+    sealed = await local.seal()
+    local.provider.outage = ProviderUnreachable("no route")
+    assert await local.open(sealed) == await local.open(await local.seal()) == SEED
+
+
+async def test_proving_makes_it_ready_to_seal(subject: Subject) -> None:
+    await subject.prove()
+    assert subject.provider.calls == ["encrypt", "decrypt"]
+    assert await subject.open(await subject.seal()) == SEED
+
+
+async def test_every_proof_asks_the_key_service(subject: Subject) -> None:
+    for _ in range(3):
+        subject.provider.calls.clear()
+        await subject.prove()
+        assert subject.provider.calls == ["encrypt", "decrypt"]
+
+
+async def test_whether_sealing_proves_is_what_it_says(subject: Subject) -> None:
+    await subject.prove()
+    subject.provider.calls.clear()
+    await subject.seal()
+    asked = subject.provider.calls == ["encrypt", "decrypt"]
+    assert asked is subject.envelope.sealing_proves
+
+
+async def test_after_a_drop_it_goes_on_by_asking(subject: Subject) -> None:
+    sealed = await subject.seal()
+    subject.envelope.drop(subject.provider.configured)
+    assert subject.envelope.drop(subject.provider.configured) == 0
+    subject.provider.calls.clear()
     assert await subject.open(sealed) == SEED
+    assert subject.provider.calls == ["decrypt"]
+    assert await subject.open(await subject.seal()) == SEED
+
+
+async def test_dropping_another_kid_drops_nothing(subject: Subject) -> None:
+    await subject.seal()
+    assert subject.envelope.drop("another") == 0
+
+
+async def test_closing_twice_does_no_harm(subject: Subject) -> None:
+    await subject.seal()
+    await subject.envelope.aclose()
+    await subject.envelope.aclose()
 
 
 async def test_a_deadline_that_has_passed_ends_the_call(subject: Subject) -> None:
     past = asyncio.get_running_loop().time() - 1.0
-    with pytest.raises(ProviderTimeout):
-        await subject.envelope.seal(SEED, subject.key(), deadline=past)
+    sealed = await subject.another().seal()
+    envelope, key = subject.envelope, subject.key()
+    for attempt in (
+        envelope.seal(SEED, key, deadline=past),
+        envelope.open(sealed, key.key_id, deadline=past),
+        envelope.prove(key, SEED, deadline=past),
+    ):
+        with pytest.raises(ProviderTimeout):
+            await attempt
 
 
 async def test_a_key_that_may_not_be_used_neither_seals_nor_opens(
@@ -343,10 +528,10 @@ async def test_a_key_that_may_not_be_used_neither_seals_nor_opens(
 ) -> None:
     sealed = await subject.seal()
     subject.provider.change(subject.provider.configured, enabled=False)
-    with pytest.raises(ProviderError):
-        await subject.seal()
-    with pytest.raises(ProviderError):
-        await subject.open(sealed)
+    cold = subject.another()
+    for attempt in (cold.seal(), cold.open(sealed), cold.prove(), subject.prove()):
+        with pytest.raises(ProviderError):
+            await attempt
 
 
 async def test_a_cancelled_call_raises_cancellation(subject: Subject) -> None:
@@ -393,9 +578,7 @@ class DamagingProvider(InMemoryKeyProvider):
 
 def damaging(subject: Subject) -> tuple[DamagingProvider, Subject]:
     provider = DamagingProvider()
-    version = Version.GO_PLUGIN if subject.key().key_id == HASH else Version.DIRECT
-    envelope = provider_envelope(provider, version)
-    return provider, evolve(subject, provider=provider, envelope=envelope)
+    return provider, subject.another(provider)
 
 
 @pytest.mark.parametrize("damage", range(7))
@@ -403,11 +586,12 @@ async def test_sealing_proves_that_the_answer_opens(
     subject: Subject, damage: int
 ) -> None:
     provider, bad = damaging(subject)
-    await bad.seal()
+    await bad.another().seal()
     provider.damage = damage
-    with pytest.raises(OutageError) as caught:
-        await bad.seal()
-    assert caught.value.code == "DSM-ANSWER-REFUSED"
+    for act in (bad.seal, bad.prove):
+        with pytest.raises(OutageError) as caught:
+            await act()
+        assert caught.value.code == "DSM-ANSWER-REFUSED"
 
 
 @pytest.mark.parametrize("plaintext", [b"", SEED[:-1], SEED + b"\x00", SEED[::-1]])
@@ -416,9 +600,10 @@ async def test_sealing_proves_that_the_answer_opens_to_the_same_bytes(
 ) -> None:
     provider, bad = damaging(subject)
     provider.plaintext = plaintext
-    with pytest.raises(OutageError) as caught:
-        await bad.seal()
-    assert caught.value.code == "DSM-ANSWER-REFUSED"
+    for act in (bad.seal, bad.prove):
+        with pytest.raises(OutageError) as caught:
+            await act()
+        assert caught.value.code == "DSM-ANSWER-REFUSED"
 
 
 async def test_errors_hold_neither_seed_nor_ciphertext(subject: Subject) -> None:

@@ -13,8 +13,8 @@ E2E_REQUIRED=1, fail. KUBE_VERSION chooses the version.
     scripts/e2e-setup && .venv/bin/pytest tests/e2e
 
 All share one emulator. Each group of tests has its own daemon, with its own key, and
-its own kube-apiserver, with its own etcd. The longest wait, for the reload, begins
-before the first test and is over when the last one looks at it.
+its own kube-apiserver, with its own etcd. The longest waits, for the reload and for an
+outage of DSM, begin before the first test and are over when the last ones look at them.
 
 E2E_PLUGIN names another ``k8s-sdkms-plugin`` to test than the one of this environment.
 """
@@ -24,6 +24,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,15 +37,33 @@ sys.path.append(str(Path(__file__).parents[2]))
 
 from tests.e2e.harness.etcd import Etcd
 from tests.e2e.harness.kube import Kms, KubeApiServer
+from tests.e2e.harness.outage import Outage, Party, User
 from tests.e2e.harness.plugin import Daemon, Emulator
 from tests.e2e.harness.program import ROOT, Program
+from tests.e2e.harness.relay import Relay
 from tests.e2e.harness.writer import Writer
 
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
 LOG_LINES = 60
+
+# Fixtures in which something takes long, the longest last; their tests come last.
+LONG_WAITS = ("reloading", "outage")
+
+# The settings of each daemon that goes through the outage.
+OUTAGE = {
+    "local-kek": {},
+    "direct": {"protection": "direct"},
+    "go-plugin": {"write_format": "go-plugin"},
+    "restarted-before": {},
+    "restarted-within": {},
+    "restarted-within-direct": {"protection": "direct"},
+    "restarted-within-go-plugin": {"write_format": "go-plugin"},
+    "fail": {"on_outage": "fail"},
+}
+OUTAGE_S = 240
 
 
 @attrs.frozen
@@ -92,18 +111,34 @@ class Workshop:
     def native_daemon(self, name: str, **settings: str) -> Daemon:
         """Make a daemon as new clusters configure it, with a fresh key of its name."""
         self.emulator.create_key(name)
-        settings = {
-            "ca_file": str(self.emulator.ca_file),
-            "write_format": "native",
-            **settings,
-        }
-        return Daemon(self.folder, f"{name}-daemon", self.emulator, name, **settings)
+        return self.daemon(name, name, **{"write_format": "native", **settings})
 
-    def kube(self, name: str, *providers: Kms) -> KubeApiServer:
-        """Make a kube-apiserver and its etcd, not yet started."""
-        etcd = Etcd(self.binaries.etcd, self.folder, f"{name}-etcd")
-        binary = self.binaries.kube_apiserver
-        return KubeApiServer(binary, etcd, self.folder, name, *providers)
+    def daemon(self, name: str, key_name: str, **settings: str) -> Daemon:
+        """Make a daemon that uses a key which is there already."""
+        settings = {"ca_file": str(self.emulator.ca_file), **settings}
+        folder, emulator = self.folder, self.emulator
+        return Daemon(folder, f"{name}-daemon", emulator, key_name, **settings)
+
+    def etcd(self, name: str) -> Etcd:
+        """Make an etcd, not yet started."""
+        return Etcd(self.binaries.etcd, self.folder, f"{name}-etcd")
+
+    def kube(
+        self,
+        name: str,
+        *providers: Kms,
+        etcd: Etcd | None = None,
+        etcd_prefix: str = "/registry",
+    ) -> KubeApiServer:
+        """Make a kube-apiserver, not yet started; without an etcd, it gets its own."""
+        return KubeApiServer(
+            self.binaries.kube_apiserver,
+            etcd or self.etcd(name),
+            self.folder,
+            name,
+            *providers,
+            etcd_prefix=etcd_prefix,
+        )
 
     def cluster(self, name: str) -> Cluster:
         """Make and start a kube-apiserver behind which stands a native daemon."""
@@ -156,18 +191,68 @@ def reloading(workshop: Workshop) -> Iterator[Reloading]:
     cluster.close()
 
 
+@pytest.fixture(scope="session")
+def outage(workshop: Workshop) -> Iterator[Outage]:
+    way_to_dsm = Relay(workshop.emulator.port)
+    way_to_dsm.open()
+    etcd = workshop.etcd("outage")
+    etcd.start()
+
+    def party(name: str) -> Party:
+        settings = {"sdkms_endpoint": f"https://127.0.0.1:{way_to_dsm.port}"}
+        if within := name.startswith("restarted-within"):
+            state_dir = workshop.folder / f"{name}-state"
+            state_dir.mkdir(mode=0o700)
+            settings["state_dir"] = str(state_dir)
+        daemon = workshop.native_daemon(name, **settings, **OUTAGE[name])
+        kms = Kms("dsm", daemon.socket)
+        kube = workshop.kube(name, kms, etcd=etcd, etcd_prefix=f"/{name}")
+        daemon.start()
+        kube.start()
+        return Party(
+            name,
+            daemon,
+            kube,
+            User(kube),
+            fails=name == "fail",
+            restarted_within=within,
+        )
+
+    # No more at once: each start keeps a core busy for some seconds.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        parties = list(pool.map(party, OUTAGE))
+    made = Outage(way_to_dsm, parties, least_s=OUTAGE_S)
+    for each in parties:
+        each.user.start()
+    restarted = made.parties["restarted-before"].daemon
+    restarted.restart()
+    restarted.await_state("ready", within_s=30)
+    made.start()
+    yield made
+    made.close()
+    etcd.close()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _long_wait_begins_first(request: pytest.FixtureRequest) -> None:
-    if any(_waits_long(item) for item in request.session.items):
-        request.getfixturevalue("reloading")
+def _long_waits_begin_first(request: pytest.FixtureRequest) -> None:
+    for name in LONG_WAITS:
+        if any(name in _fixtures(item) for item in request.session.items):
+            request.getfixturevalue(name)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=_waits_long)
+    items.sort(key=_longest_wait)
 
 
-def _waits_long(item: pytest.Item) -> bool:
-    return "reloading" in getattr(item, "fixturenames", ())
+def _longest_wait(item: pytest.Item) -> int:
+    """Return 0 for a test that waits for none, and the more the longer it waits."""
+    used = [name in _fixtures(item) for name in LONG_WAITS]
+    return max((i for i, uses in enumerate(used, start=1) if uses), default=0)
+
+
+def _fixtures(item: pytest.Item) -> Sequence[str]:
+    names: Sequence[str] = getattr(item, "fixturenames", ())
+    return names
 
 
 @pytest.hookimpl(wrapper=True)

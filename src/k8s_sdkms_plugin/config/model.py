@@ -7,7 +7,9 @@ too, so that its file works unchanged.
 from __future__ import annotations
 
 import enum
-from typing import Any
+import ipaddress
+import re
+from typing import Any, Final
 
 import attrs
 from attrs import frozen
@@ -20,6 +22,11 @@ from kms_core.standing import OnDenied, OnTrouble
 
 ENVIRONMENT_PREFIX = "K8S_SDKMS_PLUGIN_"
 DEFAULT_PATH = "/etc/fortanix/k8s-sdkms-plugin.json"
+
+_ADDRESS: Final = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:]{2,39})\]|(?P<v4>[0-9.]{7,15})):(?P<port>[0-9]{1,9})"
+)
+_MAX_PORT: Final = 65535
 
 
 class WriteFormat(enum.Enum):
@@ -62,6 +69,43 @@ def setting(what: str, *, default: Any = attrs.NOTHING, example: str = "") -> An
     """
     metadata = {"what": what, "example": example}
     return attrs.field(default=default, metadata=metadata)
+
+
+@frozen
+class ListenAddress:
+    """A loopback address and a TCP port; the host without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{shown}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> ListenAddress:
+        """Return the address that *text* spells.
+
+        Raises:
+            ValueError: It is no loopback address with a port. The text says why.
+        """
+        parts = _ADDRESS.fullmatch(text)
+        if parts is None:
+            # No names either: what localhost is, the host's resolver says.
+            raise ValueError("is not ADDRESS:PORT, with an address in digits")
+        try:
+            host = ipaddress.ip_address(parts["v6"] or parts["v4"])
+        except ValueError:
+            raise ValueError("names no possible address") from None
+        if not host.is_loopback:
+            raise ValueError(
+                "is no loopback address; the listener has neither TLS nor a login, so "
+                "it must not be reached from other hosts"
+            )
+        port = int(parts["port"])
+        if not 1 <= port <= _MAX_PORT:
+            raise ValueError(f"has no port from 1 to {_MAX_PORT}")
+        return cls(str(host), port)
 
 
 @frozen(kw_only=True)
@@ -185,6 +229,18 @@ class PluginConfig:
         default=LogLevel.INFO,
         example='"debug"',
     )
+    listen: str | None = setting(
+        "Loopback address and port of an HTTP listener with /metrics, /livez and "
+        "/readyz. Every process of the host can read it; nothing in it is secret. "
+        "Absent: no listener.",
+        default=None,
+        example='"127.0.0.1:9472"',
+    )
+
+    @property
+    def listen_address(self) -> ListenAddress | None:
+        """Return where the HTTP listener is, if there is to be one."""
+        return None if self.listen is None else ListenAddress.parse(self.listen)
 
     @property
     def effective_protection(self) -> Protection:

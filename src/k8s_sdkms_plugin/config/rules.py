@@ -11,7 +11,7 @@ import httpx
 from adapters_dsm.proxies import proxy_for
 from adapters_dsm.settings import MAX_NAME_CHARS, Endpoint, as_kid
 from k8s_sdkms_plugin.config.findings import Finding, error, warning
-from k8s_sdkms_plugin.config.model import WriteFormat
+from k8s_sdkms_plugin.config.model import ListenAddress, WriteFormat
 from kms_core.key_id import is_legacy
 
 
@@ -211,6 +211,14 @@ def _probe_interval(value: float) -> list[Finding]:
     return []
 
 
+def _listen(value: str) -> list[Finding]:
+    try:
+        ListenAddress.parse(value)
+    except ValueError as problem:
+        return [error("listen", str(problem), 'write "127.0.0.1:9472" or "[::1]:9472"')]
+    return []
+
+
 _RULES: Final[dict[str, Callable[[Any], list[Finding]]]] = {
     "accept_key_ids": _accept_key_ids,
     "ca_file": functools.partial(_absolute, "ca_file"),
@@ -218,6 +226,7 @@ _RULES: Final[dict[str, Callable[[Any], list[Finding]]]] = {
     "coast_for": _coast_for,
     "key_id": _key_id,
     "key_name": _key_name,
+    "listen": _listen,
     "probe_interval": _probe_interval,
     "socket_file": _socket_file,
     "socket_mode": _socket_mode,

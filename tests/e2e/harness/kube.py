@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 TOKEN = "e2e-token"
 START_S = 60.0
+_KEY_ID_HASH = re.compile(r'[{,]key_id_hash="([^"]*)"')
 
 
 @attrs.frozen
@@ -60,13 +62,24 @@ def encryption_configuration(*providers: Kms) -> str:
 
 
 class KubeApiServer(Program):
-    """One kube-apiserver on a loopback port, with an etcd of its own."""
+    """One kube-apiserver on a loopback port.
+
+    Servers of one cluster share an etcd and a prefix in it; those of several clusters
+    may share an etcd if each has another prefix.
+    """
 
     def __init__(
-        self, binary: Path, etcd: Etcd, folder: Path, name: str, *providers: Kms
+        self,
+        binary: Path,
+        etcd: Etcd,
+        folder: Path,
+        name: str,
+        *providers: Kms,
+        etcd_prefix: str = "/registry",
     ) -> None:
         super().__init__(name, folder / name)
         self.etcd = etcd
+        self._etcd_prefix = etcd_prefix
         self._binary = binary
         self._port = free_port()
         self._encryption = self.folder / "encryption.json"
@@ -96,6 +109,7 @@ class KubeApiServer(Program):
             [
                 self._binary,
                 f"--etcd-servers={self.etcd.url}",
+                f"--etcd-prefix={self._etcd_prefix}",
                 "--bind-address=127.0.0.1",
                 f"--secure-port={self._port}",
                 f"--tls-cert-file={here / 'tls.crt'}",
@@ -155,6 +169,17 @@ class KubeApiServer(Program):
         calls = self._metric(name).items()
         return sum(int(n) for labels, n in calls if all(w in labels for w in wanted))
 
+    def key_id_hashes(self, direction: str) -> set[str]:
+        """Return the hashes of all key_ids it used since it started.
+
+        Args:
+            direction: ``to_storage`` or ``from_storage``.
+        """
+        found = self._metric("apiserver_envelope_encryption_key_id_hash_total")
+        wanted = f'transformation_type="{direction}"'
+        hashes = (_KEY_ID_HASH.search(labels) for labels in found if wanted in labels)
+        return {each[1] for each in hashes if each is not None}
+
     def create_namespace(self, name: str) -> None:
         """Create a namespace."""
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
@@ -184,10 +209,19 @@ class KubeApiServer(Program):
         path = f"/api/v1/namespaces/{namespace}/secrets/{name}"
         _ok(self._client.put(path, json=_ok(self._client.get(path)).json()))
 
-    @staticmethod
-    def etcd_key(namespace: str, name: str) -> str:
+    def rewrite_everything(self) -> None:
+        """Rewrite every Secret of every namespace: a whole storage migration."""
+        for each in _ok(self._client.get("/api/v1/secrets")).json()["items"]:
+            found = each["metadata"]
+            self.rewrite_secret(found["namespace"], found["name"])
+
+    def etcd_key(self, namespace: str, name: str) -> str:
         """Return the key in etcd of a Secret."""
-        return f"/registry/secrets/{namespace}/{name}"
+        return f"{self._etcd_prefix}/secrets/{namespace}/{name}"
+
+    def all_stored(self) -> dict[str, bytes]:
+        """Return every Secret as it stands in etcd, by its key there."""
+        return self.etcd.under(f"{self._etcd_prefix}/secrets/")
 
     def stored(self, namespace: str, name: str) -> bytes:
         """Return a Secret as it stands in etcd."""

@@ -11,6 +11,7 @@ import os
 from typing import Any
 
 import attrs
+import cbor2
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -48,6 +49,12 @@ class EncryptedObject:
             annotations=dict(message.annotations),
             source_type=message.encryptedDEKSourceType,
         )
+
+    @property
+    def seed_version(self) -> int:
+        """The Version of our format that the sealed seed has (design section 5)."""
+        version: int = cbor2.loads(self.sealed_seed)["Version"]
+        return version
 
     def to_etcd(self) -> bytes:
         """Return the value as kube-apiserver would store it."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from attrs import define, field
 
 from kms_core.envelope import ProviderEnvelope
-from kms_core.events import StandingReported, Unexpected
+from kms_core.events import SecretsDropped, StandingReported, Unexpected
 from kms_core.fakes import (
     InMemoryKeyProvider,
     ManualClock,
@@ -18,9 +19,12 @@ from kms_core.fakes import (
     settle,
 )
 from kms_core.key_id import NativeNaming
+from kms_core.local_kek import LocalKekEnvelope
 from kms_core.sealed_seed import Version
 from kms_core.service import ApiVersion, KmsService
 from kms_core.standing import Phase, Policy
+from kms_core.store import NoStore
+from kms_core.system import SystemRandomness
 from kms_core.watcher import Surroundings, Timing, Watcher
 
 
@@ -29,6 +33,11 @@ if TYPE_CHECKING:
 
     from kms_core.envelope import Envelope
     from kms_core.key_id import AnnouncedKey, KeyNaming
+    from kms_core.service import EncryptAnswer
+    from kms_core.store import StateStore
+
+
+SEED = bytes(range(32))
 
 
 @define
@@ -41,6 +50,7 @@ class Scene:
     envelope: Envelope
     watcher: Watcher
     service: KmsService
+    store: StateStore
     tasks: list[asyncio.Task[None]] = field(factory=list)
 
     async def start(self) -> Scene:
@@ -71,9 +81,19 @@ class Scene:
         return self.service.status().key_id
 
     async def encrypt(self, *, within_s: float = 30.0) -> str:
+        return (await self.seal(within_s=within_s)).key_id
+
+    async def seal(self, *, within_s: float = 30.0) -> EncryptAnswer:
         deadline = asyncio.get_running_loop().time() + within_s
-        answer = await self.service.encrypt(bytes(32), deadline=deadline)
-        return answer.key_id
+        return await self.service.encrypt(SEED, deadline=deadline)
+
+    async def decrypt(self, answer: EncryptAnswer) -> bytes:
+        return await self.service.decrypt(
+            answer.ciphertext,
+            answer.key_id,
+            annotated=False,
+            deadline=asyncio.get_running_loop().time() + 30.0,
+        )
 
     def calls(self) -> list[str]:
         """Return what the provider was asked since the last time."""
@@ -84,6 +104,11 @@ class Scene:
     @property
     def reports(self) -> list[StandingReported]:
         return [e for e in self.telemetry.events if isinstance(e, StandingReported)]
+
+    @property
+    def dropped(self) -> list[tuple[str, int]]:
+        events = self.telemetry.events
+        return [(e.kid, e.count) for e in events if isinstance(e, SecretsDropped)]
 
     @property
     def defects(self) -> list[Unexpected]:
@@ -98,9 +123,18 @@ def build(
     policy: dict[str, Any] | None = None,
     jitter: float = 0.0,
     telemetry: RecordedTelemetry | None = None,
+    store: StateStore | None = None,
+    local_kek: bool = False,
+    before: Scene | None = None,
 ) -> Scene:
+    """Return a scene; *before* is the process whose place it takes."""
+    if before is not None:
+        provider, store = before.provider, before.store
     keys = provider or InMemoryKeyProvider()
-    clock = ManualClock()
+    clock = before.clock if before else ManualClock()
+    keeps = store or NoStore()
+    if local_kek:
+        envelope = functools.partial(_local_kek, clock=clock, store=keeps)
     told = telemetry or RecordedTelemetry()
     seals = (
         envelope(keys)
@@ -117,10 +151,23 @@ def build(
             telemetry=told,
             policy=Policy(**(policy or {})),
             timing=Timing(jitter=jitter),
+            store=keeps,
         )
     )
     service = KmsService(watcher, seals, ApiVersion.V2)
-    return Scene(keys, clock, told, seals, watcher, service)
+    return Scene(keys, clock, told, seals, watcher, service, keeps)
+
+
+def _local_kek(
+    provider: InMemoryKeyProvider, *, clock: ManualClock, store: StateStore
+) -> Envelope:
+    return LocalKekEnvelope(
+        provider,
+        "sdkms.v1",
+        clock=clock,
+        randomness=SystemRandomness(),
+        store=store,
+    )
 
 
 @pytest.fixture

@@ -88,6 +88,7 @@ async def test_version_2_is_bound_to_its_key_id_at_the_key_service() -> None:
     key = AnnouncedKey(kid, f"sdkms.v1:{kid}")
     stored = await envelope_of(provider).seal(SEED, key, deadline=soon())
     sealed = decode(stored)
+    assert isinstance(sealed, SealedSeed)
     assert (sealed.version, sealed.kid) == (Version.DIRECT, kid)
     opened = await provider.decrypt(
         kid,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kms_core.errors import KeyIdMalformed, ProviderAnswerRefused
+from kms_core.errors import KeyIdMalformed, KeyIdMismatch, ProviderAnswerRefused
 from kms_core.key_id import (
     LegacyNaming,
     NativeKeyId,
@@ -12,6 +12,7 @@ from kms_core.key_id import (
     go_plugin_key_id,
     is_kid,
     is_legacy,
+    require_native,
 )
 from kms_core.limits import MAX_KEY_ID_BYTES
 from kms_core.provider import KeyDescription
@@ -166,3 +167,30 @@ def test_legacy_name_is_the_same_for_every_key() -> None:
 def test_legacy_name_must_be_a_go_plugin_hash(text: str) -> None:
     with pytest.raises(ValueError, match="not a Go plugin's key_id"):
         LegacyNaming(text)
+
+
+@pytest.mark.parametrize("key_id", [f"sdkms.v1:{A}", f"sdkms.v1:{A}:{B}"])
+def test_a_native_seed_belongs_to_a_key_id_that_names_its_kid(key_id: str) -> None:
+    require_native(key_id, A, "sdkms.v1")
+
+
+@pytest.mark.parametrize(
+    ("key_id", "error"),
+    [
+        (f"sdkms.v1:{B}", KeyIdMismatch),
+        # The key that it took over from is not the key that it names.
+        (f"sdkms.v1:{B}:{A}", KeyIdMismatch),
+        (f"sdkms.v1:{A.upper()}", KeyIdMismatch),
+        (HASH, KeyIdMismatch),
+        (f"other.v1:{A}", KeyIdMalformed),
+        (f"sdkms.v2:{A}", KeyIdMalformed),
+        (f"sdkms.v1:{A}\n", KeyIdMalformed),
+        ("", KeyIdMalformed),
+        (A, KeyIdMalformed),
+    ],
+)
+def test_a_native_seed_belongs_to_no_other_key_id(
+    key_id: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        require_native(key_id, A, "sdkms.v1")

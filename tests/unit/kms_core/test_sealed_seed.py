@@ -8,9 +8,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kms_core.errors import SealedSeedMalformed
-from kms_core.limits import MAX_SEALED_SEED_BYTES
+from kms_core.limits import MAX_SEALED_SEED_BYTES, MAX_SEED_BYTES
+from kms_core.local_kek import MAX_PART_BYTES
 from kms_core.provider import Ciphertext
-from kms_core.sealed_seed import SealedSeed, Version, aad_for_seed, decode, encode
+from kms_core.sealed_seed import (
+    EnvelopedSeed,
+    SealedSeed,
+    Version,
+    aad_for_enveloped_seed,
+    aad_for_local_kek,
+    aad_for_probe,
+    aad_for_seed,
+    decode,
+    encode,
+)
 
 
 KID = "4b3d13a8-2c3a-47dc-8779-311dad6843a2"
@@ -34,7 +45,24 @@ GOLDEN = [
     pytest.param(Version.DIRECT, GOLDEN_2, id="version 2"),
 ]
 
+# The same fields as those of the vectors above, a salt and a seed after them.
+GOLDEN_3 = (
+    b"\xa7"
+    + GOLDEN_2[1:9]
+    + b"\x03"
+    + GOLDEN_2[10:]
+    + bytes.fromhex(
+        "6453616c745820606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d"
+        "7e7f64536565645830c0c1c2c3c4c5c6c7c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadb"
+        "dcdddedfe0e1e2e3e4e5e6e7e8e9eaebecedeeef"
+    )
+)
+ENVELOPED = EnvelopedSeed(
+    KID, CIPHERTEXT, bytes(range(0x60, 0x80)), bytes(range(0xC0, 0xF0))
+)
+
 HEAD = b"\xa5\x67Version"
+HEAD_3 = b"\xa7\x67Version"
 
 
 def fields(version: object = 1, **changes: Any) -> dict[str, Any]:
@@ -329,3 +357,172 @@ def test_bombs_are_refused(before: bytes, bomb: bytes) -> None:
 )
 def test_other_bytes_are_refused_before_they_are_parsed(stored: bytes) -> None:
     assert refuses(stored) == "the ciphertext is not a sealed seed"
+
+
+# Version 3.
+
+
+def fields_3(version: object = 3, **changes: Any) -> dict[str, Any]:
+    more = {"Salt": ENVELOPED.salt, "Seed": ENVELOPED.seed}
+    return fields(version) | more | changes
+
+
+def test_golden_vector_of_version_3_both_ways() -> None:
+    assert encode(ENVELOPED) == GOLDEN_3
+    assert decode(GOLDEN_3) == ENVELOPED
+    assert len(GOLDEN_3) == 224
+    assert cbor2.dumps(fields_3()) == GOLDEN_3
+
+
+def test_a_wrapped_local_kek_is_bound_to_version_purpose_and_key_id() -> None:
+    # Array of three; 3; text "local-kek"; text of 45 bytes.
+    assert aad_for_local_kek(f"sdkms.v1:{KID}") == bytes.fromhex(
+        "8303696c6f63616c2d6b656b782d73646b6d732e76313a34623364313361382d326333612d"
+        "343764632d383737392d333131646164363834336132"
+    )
+
+
+def test_a_seed_of_version_3_is_bound_to_its_wrapped_local_kek_as_well() -> None:
+    # Array of seven: 3, "seed", the key_id, the kid, and the three parts.
+    assert aad_for_enveloped_seed(f"sdkms.v1:{KID}", KID, CIPHERTEXT) == (
+        bytes.fromhex("87036473656564782d")
+        + f"sdkms.v1:{KID}".encode()
+        + b"\x78\x24"
+        + KID.encode()
+        + b"\x58\x20"
+        + CIPHERTEXT.cipher
+        + b"\x4c"
+        + CIPHERTEXT.iv
+        + b"\x50"
+        + CIPHERTEXT.tag
+    )
+
+
+def test_a_probe_is_bound_to_a_purpose_of_its_own() -> None:
+    assert aad_for_probe("sdkms.v1:k") == b"\x83\x03\x65probe\x6asdkms.v1:k"
+
+
+def test_no_two_purposes_are_bound_to_the_same_bytes() -> None:
+    key_id = f"sdkms.v1:{KID}"
+    bound = [
+        aad_for_seed(Version.GO_PLUGIN, key_id),
+        aad_for_seed(Version.DIRECT, key_id),
+        aad_for_local_kek(key_id),
+        aad_for_probe(key_id),
+        aad_for_enveloped_seed(key_id, KID, CIPHERTEXT),
+    ]
+    assert len(set(bound)) == 5
+
+
+@given(
+    kid=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}", fullmatch=True),
+    cipher=st.binary(min_size=1, max_size=MAX_PART_BYTES),
+    iv=st.binary(max_size=MAX_PART_BYTES),
+    tag=st.binary(max_size=MAX_PART_BYTES),
+    salt=st.binary(min_size=32, max_size=32),
+    seed=st.binary(min_size=17, max_size=MAX_SEED_BYTES + 16),
+)
+@example("k" * 200, *(bytes(MAX_PART_BYTES),) * 3, bytes(32), bytes(528))
+def test_every_seed_of_version_3_comes_back_from_its_bytes(  # noqa: PLR0917
+    kid: str, cipher: bytes, iv: bytes, tag: bytes, salt: bytes, seed: bytes
+) -> None:
+    sealed = EnvelopedSeed(kid, Ciphertext(cipher, iv, tag), salt, seed)
+    assert decode(encode(sealed)) == sealed
+    assert len(encode(sealed)) < MAX_SEALED_SEED_BYTES
+
+
+@given(
+    st.binary(max_size=1000).map(lambda tail: HEAD_3 + tail)
+    | st.binary(max_size=100).map(lambda tail: GOLDEN_3[:150] + tail)
+)
+def test_any_bytes_that_begin_like_version_3_are_refused_or_the_only_encoding(
+    stored: bytes,
+) -> None:
+    try:
+        sealed = decode(stored)
+    except SealedSeedMalformed:
+        return
+    assert encode(sealed) == stored
+
+
+@given(
+    name=st.sampled_from(["Version", "KID", "Cipher", "IV", "Tag", "Salt", "Seed"]),
+    value=CBOR,
+    canonical=st.booleans(),
+)
+def test_any_value_in_any_field_of_version_3_is_refused_or_the_only_encoding(
+    name: str, value: object, *, canonical: bool
+) -> None:
+    stored = cbor2.dumps(fields_3() | {name: value}, canonical=canonical)
+    try:
+        sealed = decode(stored)
+    except SealedSeedMalformed:
+        return
+    assert encode(sealed) == stored
+
+
+def test_each_flipped_bit_of_version_3_is_refused_or_read_as_what_it_then_says() -> (
+    None
+):
+    for position in range(len(GOLDEN_3)):
+        for bit in range(8):
+            stored = bytearray(GOLDEN_3)
+            stored[position] ^= 1 << bit
+            try:
+                sealed = decode(bytes(stored))
+            except SealedSeedMalformed:
+                continue
+            assert sealed != ENVELOPED
+            assert encode(sealed) == stored
+
+
+def test_each_truncation_and_prolongation_of_version_3_is_refused() -> None:
+    for size in range(len(GOLDEN_3)):
+        refuses(GOLDEN_3[:size])
+    for extra in (b"\x00", b"\xf6", GOLDEN_3, b"\x64Salt\x40"):
+        refuses(GOLDEN_3 + extra)
+
+
+@pytest.mark.parametrize("version", [0, 1, 2, 4, 24, -1, True, 3.0, "3", None])
+def test_seven_fields_are_of_version_3_alone(version: object) -> None:
+    assert "version that is not known" in refuses(cbor2.dumps(fields_3(version)))
+
+
+@pytest.mark.parametrize("name", ["KID", "Cipher", "IV", "Tag", "Salt", "Seed"])
+@pytest.mark.parametrize("value", [None, 1, "", [1], {}, False, 1.5])
+def test_a_field_of_version_3_of_another_type_is_refused(
+    name: str, value: object
+) -> None:
+    refuses(cbor2.dumps(fields_3(**{name: value})))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Salt": b""},
+        {"Salt": bytes(31)},
+        {"Salt": bytes(33)},
+        {"Seed": b""},
+        {"Seed": bytes(16)},
+    ],
+)
+def test_salt_and_seed_have_their_lengths(change: dict[str, bytes]) -> None:
+    assert "wrong length" in refuses(cbor2.dumps(fields_3(**change)))
+
+
+def test_version_3_without_a_wrapped_local_kek_is_refused() -> None:
+    assert "holds no seed" in refuses(cbor2.dumps(fields_3(Cipher=b"")))
+
+
+def test_another_order_or_another_set_of_fields_of_version_3_is_refused() -> None:
+    swapped = dict(fields_3())
+    swapped["Salt"] = swapped.pop("Salt")
+    assert "other fields" in refuses(cbor2.dumps(swapped))
+    for name in ("Salt", "Seed"):
+        less = fields_3()
+        del less[name]
+        refuses(cbor2.dumps(less))
+        refuses(b"\xa7" + cbor2.dumps(less)[1:])
+    refuses(cbor2.dumps(fields_3(Note=b"")))
+    refuses(b"\xa5" + GOLDEN_3[1:])
+    refuses(b"\xa7" + GOLDEN_2[1:])

@@ -70,6 +70,9 @@ class StubEnvelope(Envelope):
     async def open(self, stored: bytes, key_id: str, *, deadline: float) -> bytes:
         raise NotImplementedError
 
+    async def prove(self, key: AnnouncedKey, probe: bytes, *, deadline: float) -> None:
+        raise NotImplementedError
+
 
 def service_of(watcher: StubWatcher, envelope: Envelope) -> KmsService:
     stub: Any = watcher

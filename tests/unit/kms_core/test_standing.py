@@ -33,15 +33,18 @@ from kms_core.errors import (
 from kms_core.key_id import AnnouncedKey
 from kms_core.standing import (
     Action,
+    Drop,
     LookAgain,
     Looked,
     LookFailed,
     Observation,
+    OnDenied,
     OnTrouble,
     Phase,
     Policy,
     Probe,
     Proved,
+    Remembered,
     Standing,
     Ticked,
     UseFailed,
@@ -231,7 +234,8 @@ def test_denials_count_in_every_phase_with_a_key() -> None:
 def test_only_a_proof_ends_denied(error: KmsError) -> None:
     story = denied().suffers(error, times=10)
     assert story.phase() is Phase.DENIED
-    assert isinstance(story.standing.denial, KeyDisabled)
+    denial = story.standing.denial
+    assert isinstance(denial, KeyDisabled)
     story.looks(A)
     assert (story.phase(), story.action()) == (Phase.DENIED, Probe(A))
     story.proves(A)
@@ -616,3 +620,185 @@ def test_a_standing_is_never_changed_in_place() -> None:
     before, copy = story.standing, evolve(story.standing)
     story.suffers(KeyDisabled("x"), times=3)
     assert before == copy
+
+
+# A start in an outage, with what an earlier process had proven.
+
+
+def restarted(*, well_ago_s: float = 600.0, **policy: Any) -> Story:
+    remembered = Remembered(A, 1000.0 - well_ago_s)
+    return Story(Standing(remembered=remembered), **policy)
+
+
+@pytest.mark.parametrize("cls", OUTAGES)
+def test_a_start_in_an_outage_goes_on_with_the_remembered_key_at_once(
+    cls: type[KmsError],
+) -> None:
+    story = restarted().fails_to_look(cls("x"))
+    assert (story.phase(), story.announced) == (Phase.COASTING, A)
+    assert story.action() is None
+
+
+def test_it_ends_when_the_earlier_process_would_have_ended_it() -> None:
+    story = restarted(well_ago_s=3600.0).fails_to_look(ProviderUnreachable("x"))
+    assert story.standing.coasts_until(story.policy) == 1000.0 - 3600.0 + DAY_S
+    story.sees(Ticked(), after_s=DAY_S - 3600.0 - 0.5)
+    assert story.phase() is Phase.COASTING
+    story.sees(Ticked(), after_s=0.5)
+    assert story.phase() is Phase.DEGRADED
+
+
+def test_well_may_lie_before_this_machine_was_started() -> None:
+    # Times are of a monotonic clock, which begins at zero with the machine.
+    story = restarted(well_ago_s=5000.0).fails_to_look(ProviderUnreachable("x"))
+    assert story.standing.well_at == -4000.0
+    assert story.phase() is Phase.COASTING
+
+
+@pytest.mark.parametrize("cls", REFUSALS)
+def test_a_refusal_at_the_start_needs_two_that_agree(cls: type[KmsError]) -> None:
+    story = restarted().fails_to_look(cls("x"))
+    assert (story.phase(), story.announced) == (Phase.STARTING, None)
+    story.fails_to_look(cls("x"), after_s=1.0)
+    assert (story.phase(), story.announced) == (Phase.COASTING, A)
+
+
+@pytest.mark.parametrize(
+    ("error", "policy"),
+    [
+        (ProviderUnreachable("x"), {"on_outage": OnTrouble.FAIL}),
+        (PermissionRefused("x"), {"on_refused": OnTrouble.FAIL}),
+    ],
+)
+def test_the_policy_decides_at_the_start_as_well(
+    error: KmsError, policy: dict[str, Any]
+) -> None:
+    story = restarted(**policy).suffers(error, times=2, every_s=1.0)
+    assert (story.phase(), story.announced) == (Phase.DEGRADED, A)
+
+
+@pytest.mark.parametrize("well_ago_s", [DAY_S, DAY_S + 1, 30 * DAY_S])
+def test_a_remembered_key_that_is_too_old_is_not_gone_on_with(
+    well_ago_s: float,
+) -> None:
+    story = restarted(well_ago_s=well_ago_s).suffers(ProviderUnreachable("x"))
+    assert (story.phase(), story.announced) == (Phase.STARTING, None)
+
+
+@pytest.mark.parametrize("cls", DENIALS)
+def test_a_denied_key_is_not_gone_on_with(cls: type[KmsError]) -> None:
+    story = restarted().suffers(cls("x"), times=5, every_s=1.0)
+    assert (story.phase(), story.announced) == (Phase.STARTING, None)
+
+
+@pytest.mark.parametrize("kid", [None, "a"])
+@pytest.mark.parametrize("error", [ProviderUnreachable("x"), PermissionRefused("x")])
+def test_nor_does_an_outage_bring_it_back_after_that(
+    error: KmsError, kid: str | None
+) -> None:
+    story = restarted()
+    for _ in range(2):
+        story.sees(LookFailed(KeyDisabled("x"), kid), after_s=1.0)
+    story.suffers(error)
+    assert (story.phase(), story.announced) == (Phase.STARTING, None)
+    # A good look is no proof.
+    story.looks(A).suffers(error)
+    assert (story.phase(), story.announced) == (Phase.STARTING, None)
+
+
+def test_one_doubtful_word_does_not_take_it_away() -> None:
+    story = restarted().fails_to_look(KeyDisabled("x"))
+    story.fails_to_look(ProviderUnreachable("x"), after_s=1.0)
+    assert (story.phase(), story.announced) == (Phase.COASTING, A)
+
+
+def test_what_is_said_of_another_key_does_not_take_it_away() -> None:
+    story = restarted()
+    for _ in range(2):
+        story.sees(LookFailed(KeyDisabled("x"), "b"), after_s=1.0)
+    story.fails_to_look(ProviderUnreachable("x"), after_s=1.0)
+    assert (story.phase(), story.announced) == (Phase.COASTING, A)
+
+
+def test_it_heals_by_a_look_and_a_proof() -> None:
+    story = restarted().fails_to_look(ProviderUnreachable("x")).looks(A)
+    assert (story.phase(), story.action()) == (Phase.COASTING, Probe(A))
+    story.proves(A)
+    assert (story.phase(), story.announced) == (Phase.READY, A)
+    assert story.standing.remembered is None
+
+
+def test_a_rotation_in_the_outage_is_announced_after_two_looks_and_a_proof() -> None:
+    story = restarted().fails_to_look(ProviderUnreachable("x")).looks(B, replaced="a")
+    assert story.announced == A
+    story.looks(B, after_s=1.0, replaced="a")
+    assert (story.announced, story.action()) == (A, Probe(B))
+    story.proves(B)
+    assert (story.phase(), story.announced) == (Phase.READY, B)
+    assert story.standing.former_kids == {"a"}
+
+
+def test_a_look_before_the_outage_does_not_count_for_the_candidate_after_it() -> None:
+    story = restarted().looks(B).fails_to_look(ProviderUnreachable("x"))
+    assert (story.announced, story.standing.candidate) == (A, None)
+
+
+def test_a_probe_that_meets_an_outage_at_the_start_goes_on_as_well() -> None:
+    story = restarted().looks(A).looks(A).sees(UseFailed(A, ProviderTimeout("x")))
+    assert (story.phase(), story.announced) == (Phase.COASTING, A)
+
+
+def test_a_denial_after_it_went_on_denies_it() -> None:
+    story = restarted().fails_to_look(ProviderUnreachable("x"))
+    story.suffers(KeyDestroyed("x"), times=2)
+    assert story.phase() is Phase.DENIED
+
+
+def test_a_good_start_has_no_use_for_it() -> None:
+    story = restarted().announces(B)
+    assert (story.announced, story.standing.remembered) == (B, None)
+    assert story.suffers(ProviderUnreachable("x")).announced == B
+
+
+# What is in memory of a denied key.
+
+
+@pytest.mark.parametrize("cls", DENIALS)
+def test_two_agreeing_denials_drop_what_the_key_protects(cls: type[KmsError]) -> None:
+    story = ready().fails_to_look(cls("x"))
+    assert story.action() == LookAgain(1.0, renewed=True)
+    assert story.fails_to_look(cls("x")).action() == Drop("a")
+
+
+def test_or_not_if_the_operator_says_so() -> None:
+    story = ready(on_denied=OnDenied.KEEP).suffers(KeyDisabled("x"), times=2)
+    assert (story.phase(), story.action()) == (Phase.DENIED, None)
+
+
+@pytest.mark.parametrize("cls", [*OUTAGES, *REFUSALS])
+def test_nothing_else_drops_anything(cls: type[KmsError]) -> None:
+    story = ready()
+    for _ in range(10):
+        assert not isinstance(story.fails_to_look(cls("x")).action(), Drop)
+        story.now += 30.0
+
+
+def test_it_is_dropped_once_for_each_word() -> None:
+    story = denied()
+    assert story.fails_to_look(KeyDisabled("x")).action() is None
+    assert story.suffers(KeyDestroyed("x"), times=2).action() == Drop("a")
+    assert story.fails_to_look(KeyDestroyed("x")).action() is None
+
+
+def test_it_is_dropped_again_after_it_was_well() -> None:
+    story = denied().looks(A).proves(A)
+    assert story.suffers(KeyDisabled("x"), times=2).action() == Drop("a")
+
+
+def test_before_the_first_proof_it_is_dropped_if_the_look_knows_its_kid() -> None:
+    # Seeds were opened although nothing could be announced.
+    story = Story()
+    story.sees(LookFailed(KeyDisabled("x"), "a"))
+    story.sees(LookFailed(KeyDisabled("x"), "a"))
+    assert (story.phase(), story.action()) == (Phase.STARTING, Drop("a"))
+    assert Story().suffers(KeyDisabled("x"), times=2).action() is None

@@ -19,15 +19,18 @@ from kms_core.errors import CredentialRefused, KmsError, Meaning, error_classes
 from kms_core.key_id import AnnouncedKey
 from kms_core.standing import (
     Action,
+    Drop,
     LookAgain,
     Looked,
     LookFailed,
     Observation,
+    OnDenied,
     OnTrouble,
     Phase,
     Policy,
     Probe,
     Proved,
+    Remembered,
     Standing,
     Ticked,
     UseFailed,
@@ -54,6 +57,7 @@ policies = st.builds(
     Policy,
     on_outage=st.sampled_from(OnTrouble),
     on_refused=st.sampled_from(OnTrouble),
+    on_denied=st.sampled_from(OnDenied),
     coast_for_s=st.sampled_from([0.0, 600.0, 24 * 3600.0]),
 )
 
@@ -69,10 +73,21 @@ class AnyOrder(RuleBasedStateMachine):
         self.action: Action | None = None
         # The latest successful looks that agree, however they were interrupted.
         self.looked: tuple[AnnouncedKey | None, int] = (None, 0)
+        # What two looks in a row called unusable, and no probe has proven since.
+        self.denied: set[str] = set()
+        self.previous: Observation | None = None
 
-    @initialize(policy=policies)
-    def choose(self, policy: Policy) -> None:
+    @initialize(
+        policy=policies,
+        remembered=st.none() | st.tuples(keys, st.sampled_from([0.0, 300.0, 1e5])),
+    )
+    def choose(
+        self, policy: Policy, remembered: tuple[AnnouncedKey, float] | None
+    ) -> None:
         self.policy = policy
+        if remembered is not None:
+            key, ago_s = remembered
+            self.standing = Standing(remembered=Remembered(key, self.now - ago_s))
 
     @rule(key=keys, replaced=kids, pause_s=pauses)
     def look(self, key: AnnouncedKey, replaced: str | None, pause_s: float) -> None:
@@ -81,14 +96,21 @@ class AnyOrder(RuleBasedStateMachine):
         self.see(Looked(key, replaced), pause_s)
         assert not isinstance(self.action, Probe) or self.action.key == key
 
-    @rule(error=errors, pause_s=pauses)
-    def fail_to_look(self, error: KmsError, pause_s: float) -> None:
-        self.see(LookFailed(error), pause_s)
+    @rule(error=errors, kid=kids, pause_s=pauses)
+    def fail_to_look(self, error: KmsError, kid: str | None, pause_s: float) -> None:
+        self.see(LookFailed(error, self.known(kid)), pause_s)
 
-    @rule(error=errors, times=st.integers(2, 4), pause_s=pauses)
-    def keep_failing(self, error: KmsError, times: int, pause_s: float) -> None:
+    @rule(error=errors, kid=kids, times=st.integers(2, 4), pause_s=pauses)
+    def keep_failing(
+        self, error: KmsError, kid: str | None, times: int, pause_s: float
+    ) -> None:
         for _ in range(times):
-            self.see(LookFailed(error), pause_s)
+            self.see(LookFailed(error, self.known(kid)), pause_s)
+
+    def known(self, kid: str | None) -> str | None:
+        """Return what the watcher says: once a key is announced, it looks at that."""
+        announced = self.standing.announced
+        return kid if kid is None or announced is None else announced.kid
 
     @rule(key=keys, by_probe=st.booleans(), pause_s=pauses)
     def prove(self, key: AnnouncedKey, *, by_probe: bool, pause_s: float) -> None:
@@ -126,9 +148,32 @@ class AnyOrder(RuleBasedStateMachine):
         assert before == kept
         self.standing, self.action = result.standing, result.action
         self.check(before, observation)
+        self.note_denials(before, observation)
+        self.previous = observation
+
+    def note_denials(self, before: Standing, observation: Observation) -> None:
+        """Keep ``denied``, by rules of its own."""
+        match observation, self.previous:
+            case LookFailed(error, kid), LookFailed(earlier, _) if (
+                error.meaning is Meaning.DENIED and error.code == earlier.code
+            ):
+                named = before.announced.kid if before.announced else kid
+                remembered = before.remembered
+                if named is None and remembered is not None:
+                    named = remembered.key.kid
+                if named is not None:
+                    self.denied.add(named)
+            case Proved(key, True), _:
+                self.denied.discard(key.kid)
 
     def check(self, before: Standing, observation: Observation) -> None:
         after = self.standing
+        self.check_drop(observation)
+        if before.announced is None and before.remembered is not None:
+            error = error_in(observation)
+            if error is not None and after.announced is not None:
+                self.check_resumed(before.remembered, error)
+                return
         if after.announced != before.announced:
             assert observation == Proved(after.announced, by_probe=True)  # type: ignore[arg-type]
             assert self.looked[0] == after.announced
@@ -144,6 +189,11 @@ class AnyOrder(RuleBasedStateMachine):
             assert error.meaning is Meaning.DENIED
             assert before.trouble is not None
             assert before.trouble.error.code == error.code
+        self.check_moves(before, observation)
+
+    def check_moves(self, before: Standing, observation: Observation) -> None:
+        """Check that what says nothing yet moves no phase, unless time is spent."""
+        after = self.standing
         moved = after.phase is not before.phase
         spent = before.phase is Phase.COASTING and after.phase is Phase.DEGRADED
         if isinstance(observation, Ticked):
@@ -162,6 +212,24 @@ class AnyOrder(RuleBasedStateMachine):
             assert after.trouble == before.trouble
             assert not moved or spent
 
+    def check_drop(self, observation: Observation) -> None:
+        if isinstance(self.action, Drop):
+            assert self.policy.on_denied is OnDenied.DROP
+            error = error_in(observation)
+            assert error is not None
+            assert error.meaning is Meaning.DENIED
+            announced = self.standing.announced
+            assert announced is None or self.action.kid == announced.kid
+
+    def check_resumed(self, remembered: Remembered, error: KmsError) -> None:
+        """Check a start in an outage, with what an earlier process had proven."""
+        after = self.standing
+        assert after.announced == remembered.key
+        assert after.well_at == remembered.well_at
+        assert self.now < after.well_at + self.policy.coast_for_s
+        assert after.phase in (Phase.COASTING, Phase.DEGRADED)
+        assert meaning_of(error) is not Meaning.DENIED
+
     @invariant()
     def coasting_ends_in_time(self) -> None:
         ends = self.standing.coasts_until(self.policy)
@@ -178,6 +246,16 @@ class AnyOrder(RuleBasedStateMachine):
     def a_denial_is_kept_exactly_while_denied(self) -> None:
         denied = self.standing.phase is Phase.DENIED
         assert denied == (self.standing.denial is not None)
+
+    @invariant()
+    def a_key_that_two_looks_denied_is_not_used_until_it_is_proven(self) -> None:
+        if self.standing.phase in (Phase.READY, Phase.COASTING):
+            assert self.standing.announced is not None
+            assert self.standing.announced.kid not in self.denied
+
+    @invariant()
+    def what_is_remembered_serves_the_start_alone(self) -> None:
+        assert self.standing.remembered is None or self.standing.announced is None
 
     @invariant()
     def what_to_do_next_is_bounded(self) -> None:
@@ -226,10 +304,13 @@ def heals(standing: Standing, key: AnnouncedKey, now: float, policy: Policy) -> 
             asked += 1
             assert asked <= 4
             seen: Any = Looked(key)
-            if isinstance(action, Probe):
-                seen = Proved(action.key, by_probe=True)
-            else:
-                now += action.after_s
+            match action:
+                case Probe(wanted):
+                    seen = Proved(wanted, by_probe=True)
+                case LookAgain(after_s):
+                    now += after_s
+                case Drop():
+                    raise AssertionError("what is well drops nothing")
             result = step(standing, seen, now, policy)
             standing, action = result.standing, result.action
         if standing.phase is Phase.READY and standing.announced == key:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kms_core.ports import Event
 
 
+FIXED = go_plugin_key_id("https://dsm.test", key_name="kek")
 LOOK_AND_PROBE = ["describe", "describe", "encrypt", "decrypt"]
 
 
@@ -298,28 +299,62 @@ async def test_the_same_kid_with_other_links_is_announced_and_said(
     assert [r.key_id for r in scene.reports] == [f"sdkms.v1:{kid}"]
 
 
-async def test_a_go_plugin_key_id_stays_while_the_change_of_key_is_reported(
-    make_scene: Callable[..., Scene],
-) -> None:
-    fixed = go_plugin_key_id("https://dsm.test", key_name="kek")
-
+@pytest.fixture
+async def go_plugin(make_scene: Callable[..., Scene]) -> Scene:
     def go_plugin_envelope(provider: InMemoryKeyProvider) -> ProviderEnvelope:
         return ProviderEnvelope(
-            provider, Version.GO_PLUGIN, "sdkms.v1", frozenset({fixed})
+            provider, Version.GO_PLUGIN, "sdkms.v1", frozenset({FIXED})
         )
 
-    scene = await make_scene(
-        naming=LegacyNaming(fixed), envelope=go_plugin_envelope
+    return await make_scene(
+        naming=LegacyNaming(FIXED), envelope=go_plugin_envelope
     ).start()
-    first = scene.announced.kid
-    new = scene.provider.rekey()
-    await scene.after(31.0)
-    assert scene.key_id() == fixed
-    assert scene.announced.kid == new.kid
-    assert [(r.key_id, r.kid) for r in scene.reports] == [
-        (fixed, first),
-        (fixed, new.kid),
+
+
+async def test_a_go_plugin_key_id_stays_while_the_change_of_key_is_reported(
+    go_plugin: Scene,
+) -> None:
+    first = go_plugin.announced.kid
+    new = go_plugin.provider.rekey()
+    await go_plugin.after(31.0)
+    assert go_plugin.key_id() == FIXED
+    assert go_plugin.announced.kid == new.kid
+    assert [(r.key_id, r.kid, r.code) for r in go_plugin.reports] == [
+        (FIXED, first, ""),
+        (FIXED, new.kid, "ROTATION-HIDDEN"),
     ]
+    assert first in go_plugin.reports[-1].cause
+    assert new.kid in go_plugin.reports[-1].cause
+
+
+async def test_a_hidden_rotation_is_reported_for_as_long_as_the_daemon_runs(
+    go_plugin: Scene,
+) -> None:
+    first = go_plugin.announced.kid
+    go_plugin.provider.rekey()
+    await go_plugin.after(31.0)
+    before = len(go_plugin.reports)
+    await go_plugin.after(3600.0)
+    again = go_plugin.reports[before:]
+    assert 11 <= len(again) <= 12
+    assert {(r.state, r.code) for r in again} == {("ready", "ROTATION-HIDDEN")}
+
+    # Through other trouble, and though the first key comes back: seeds are sealed
+    # under both.
+    go_plugin.provider.outage = ProviderUnreachable("no route")
+    await go_plugin.after(120.0)
+    assert go_plugin.reports[-1].code == "DSM-UNREACHABLE"
+    go_plugin.provider.outage = None
+    go_plugin.provider.configured = first
+    await go_plugin.after(400.0)
+    assert go_plugin.announced.kid == first
+    assert go_plugin.reports[-1].code == "ROTATION-HIDDEN"
+
+
+async def test_a_rotation_that_shows_is_no_concern(scene: Scene) -> None:
+    scene.provider.rekey()
+    await scene.after(4000.0)
+    assert {r.code for r in scene.reports} == {""}
 
 
 # Wake-ups.

@@ -20,13 +20,15 @@ from kms_core.errors import (
     ProviderUnreachable,
 )
 from kms_core.provider import KeyState
-from kms_core.standing import OnTrouble, Phase
+from kms_core.standing import OnDenied, OnTrouble, Phase
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.unit.kms_core.conftest import Scene
+
+    from kms_core.provider import Ciphertext
 
 
 FAIL = {"on_outage": OnTrouble.FAIL, "on_refused": OnTrouble.FAIL}
@@ -241,6 +243,190 @@ async def test_refused_encrypts_alone_do_not_deny(scene: Scene) -> None:
     # The look and the probe that they asked for say otherwise.
     assert scene.watcher.standing.trouble is None
     assert scene.phase() is Phase.READY
+
+
+async def test_a_refused_decrypt_of_another_key_moves_nothing(scene: Scene) -> None:
+    old, sealed = scene.announced, await scene.seal()
+    scene.provider.rekey()
+    await scene.after(31.0)
+    before = scene.watcher.standing
+    scene.provider.change(old.kid, enabled=False)
+    for _ in range(5):
+        with pytest.raises(PermissionRefused):
+            await scene.decrypt(sealed)
+    assert scene.watcher.standing == before
+    await scene.after(120.0)
+    assert scene.phase() is Phase.READY
+
+
+# With a local KEK.
+
+
+@pytest.fixture
+async def local(make_scene: Callable[..., Scene]) -> Scene:
+    ready = await make_scene(local_kek=True).start()
+    ready.calls()
+    ready.telemetry.events.clear()
+    return ready
+
+
+async def test_coasting_seals_and_opens_from_memory(local: Scene) -> None:
+    sealed = await local.seal()
+    local.provider.outage = ProviderUnreachable("no route")
+    await local.after(3600.0)
+    assert local.phase() is Phase.COASTING
+    local.calls()
+    assert await local.decrypt(sealed) == await local.decrypt(await local.seal())
+    assert local.calls() == []
+
+
+async def test_degraded_opens_from_memory_but_does_not_seal(
+    make_scene: Callable[..., Scene],
+) -> None:
+    scene = await make_scene(local_kek=True, policy=FAIL).start()
+    sealed = await scene.seal()
+    scene.provider.outage = ProviderUnreachable("no route")
+    await scene.after(120.0)
+    with pytest.raises(NotReady):
+        await scene.encrypt()
+    assert await scene.decrypt(sealed)
+
+
+async def test_the_key_is_proven_hourly_though_sealing_asks_nobody(
+    local: Scene,
+) -> None:
+    for _ in range(100):
+        await local.after(60.0)
+        await local.encrypt()
+    assert local.calls().count("encrypt") == 1
+
+
+async def test_a_local_kek_is_replaced_after_90_days_and_the_old_one_opens(
+    local: Scene,
+) -> None:
+    sealed = await local.seal()
+    local.clock._ahead_s += 90 * 24 * 3600.0
+    await local.after(31.0)
+    new = await local.seal()
+    assert new.ciphertext[:120] != sealed.ciphertext[:120]
+    local.calls()
+    assert await local.decrypt(sealed) == await local.decrypt(new)
+    assert local.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("enabled", "state"),
+    [
+        (False, KeyState.ACTIVE),
+        (True, KeyState.COMPROMISED),
+        (True, KeyState.DESTROYED),
+    ],
+)
+async def test_a_denied_key_s_local_keks_are_dropped(
+    local: Scene, *, enabled: bool, state: KeyState
+) -> None:
+    kid, sealed = local.announced.kid, await local.seal()
+    local.provider.change(kid, enabled=enabled, state=state)
+    await local.after(30.0)
+    assert local.dropped == []
+    assert await local.decrypt(sealed)
+    await local.after(1.0)
+    assert local.dropped == [(kid, 1)]
+    local.calls()
+    if state is not KeyState.COMPROMISED:
+        with pytest.raises(PermissionRefused):
+            await local.decrypt(sealed)
+    else:
+        # A compromised key still opens: what is stored must be rewritten.
+        assert await local.decrypt(sealed)
+    assert local.calls() == ["decrypt"]
+
+    local.provider.change(kid, enabled=True, state=KeyState.ACTIVE)
+    await local.after(31.0)
+    assert local.phase() is Phase.READY
+    assert await local.decrypt(sealed) == await local.decrypt(await local.seal())
+
+
+async def test_on_denied_keep_goes_on_opening_from_memory(
+    make_scene: Callable[..., Scene],
+) -> None:
+    keep = {"on_denied": OnDenied.KEEP}
+    scene = await make_scene(local_kek=True, policy=keep).start()
+    sealed = await scene.seal()
+    scene.provider.change(scene.announced.kid, enabled=False)
+    await scene.after(3600.0)
+    assert scene.phase() is Phase.DENIED
+    assert await scene.decrypt(sealed)
+    with pytest.raises(KeyDisabled):
+        await scene.encrypt()
+    assert scene.dropped == []
+
+
+@pytest.mark.parametrize("how", ["deactivated", "gone", "permission", "credential"])
+async def test_what_may_be_a_mistake_drops_nothing(
+    make_scene: Callable[..., Scene], how: str
+) -> None:
+    hour = {"coast_for_s": 3600.0}
+    local = await make_scene(local_kek=True, policy=hour).start()
+    kid, sealed = local.announced.kid, await local.seal()
+    match how:
+        case "deactivated":
+            local.provider.change(kid, state=KeyState.DEACTIVATED)
+        case "gone":
+            del local.provider.keys[kid]
+        case "permission":
+            local.provider.outage = PermissionRefused("403")
+        case "credential":
+            local.provider.outage = CredentialRefused("401")
+    await local.after(2 * 3600.0)
+    assert local.phase() is Phase.DEGRADED
+    assert await local.decrypt(sealed)
+    assert local.dropped == []
+
+
+async def test_a_denial_found_while_another_key_fails_its_probe_drops_as_well(
+    local: Scene,
+) -> None:
+    old, sealed = local.announced, await local.seal()
+    new = local.provider.make_key(replaced=old.kid)
+    original = local.provider._encrypt
+
+    async def refuse(
+        kid: str, plaintext: bytes, aad: bytes | None, deadline: float
+    ) -> Ciphertext:
+        if kid == new.kid:
+            raise PermissionRefused("may not")
+        return await original(kid, plaintext, aad, deadline)
+
+    local.provider._encrypt = refuse  # type: ignore[method-assign]
+    local.provider.configured = new.kid
+    await local.after(120.0)
+    local.provider.change(old.kid, enabled=False)
+    await local.after(120.0)
+    assert local.phase() is Phase.DENIED
+    assert local.dropped == [(old.kid, 1)]
+    with pytest.raises(PermissionRefused):
+        await local.decrypt(sealed)
+
+
+async def test_a_key_denied_before_its_first_proof_is_dropped_too(
+    make_scene: Callable[..., Scene],
+) -> None:
+    neighbour = await make_scene(local_kek=True).start()
+    sealed, kid = await neighbour.seal(), neighbour.announced.kid
+    original = neighbour.provider._encrypt
+
+    async def refuse(*_args: object) -> Ciphertext:
+        raise PermissionRefused("may not")
+
+    neighbour.provider._encrypt = refuse  # type: ignore[assignment, method-assign]
+    scene = await make_scene(before=neighbour, local_kek=True).start()
+    assert scene.phase() is Phase.STARTING
+    assert await scene.decrypt(sealed)
+    scene.provider.change(kid, enabled=False)
+    await scene.after(31.0)
+    assert scene.dropped == [(kid, 1)]
+    neighbour.provider._encrypt = original  # type: ignore[method-assign]
 
 
 # Reports.
