@@ -395,7 +395,7 @@ def _failed(
     trouble = Trouble(kept, source, known.since, known.seen + 1)
     troubled = evolve(standing, trouble=trouble)
     if _counts(trouble, now, policy):
-        phase = _phase_in_trouble(troubled, now, policy)
+        phase = _phase_in_trouble(troubled, policy)
         denied = phase is Phase.DENIED and meaning_of(kept) is Meaning.DENIED
         denial = kept if denied else troubled.denial
         return Step(evolve(troubled, phase=phase, denial=denial))
@@ -414,7 +414,7 @@ def _counts(trouble: Trouble, now: float, policy: Policy) -> bool:
     return trouble.seen >= policy.agreeing_looks
 
 
-def _phase_in_trouble(standing: Standing, now: float, policy: Policy) -> Phase:
+def _phase_in_trouble(standing: Standing, policy: Policy) -> Phase:
     if standing.trouble is None or standing.announced is None:
         return standing.phase
     meaning = meaning_of(standing.trouble.error)
@@ -423,13 +423,11 @@ def _phase_in_trouble(standing: Standing, now: float, policy: Policy) -> Phase:
     if standing.phase not in (Phase.READY, Phase.COASTING):
         return standing.phase
     choice = policy.on_outage if meaning is Meaning.OUTAGE else policy.on_refused
-    ends = standing.coasts_until(policy)
-    if choice is OnTrouble.FAIL or ends is None or now >= ends:
-        return Phase.DEGRADED
-    return Phase.COASTING
+    return Phase.DEGRADED if choice is OnTrouble.FAIL else Phase.COASTING
 
 
 def _timed(standing: Standing, now: float, policy: Policy) -> Standing:
+    """End coasting when its time is spent, also when it would begin just now."""
     ends = standing.coasts_until(policy)
     if standing.phase is Phase.COASTING and (ends is None or now >= ends):
         return evolve(standing, phase=Phase.DEGRADED)

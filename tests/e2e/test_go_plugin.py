@@ -23,16 +23,15 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Cluster, Workshop
     from tests.e2e.harness.kube import KubeApiServer
-    from tests.e2e.harness.plugin import Emulator
 
 NAMESPACE = "inherited"
 
 
 def put_secret_of_the_go_plugin(
-    workshop: Workshop, kube: KubeApiServer, key_name: str, name: str, text: str
+    kube: KubeApiServer, daemon: Daemon, name: str, text: str
 ) -> None:
-    """Store a Secret as a kube-apiserver with the Go plugin did, with its own seed."""
-    emulator = workshop.emulator
+    """Store a Secret as kube-apiserver did with the Go plugin in the daemon's place."""
+    emulator, key_name = daemon.emulator, daemon.key_name
     seed, key = os.urandom(32), kube.etcd_key(NAMESPACE, name)
     plaintext = json.dumps(secret(NAMESPACE, name, text)).encode()
     made = stored.EncryptedObject(
@@ -54,20 +53,14 @@ def cluster(workshop: Workshop) -> Iterator[Cluster]:
     made.close()
 
 
-def test_secret_of_the_go_plugin_reads_back(
-    workshop: Workshop, cluster: Cluster
-) -> None:
-    key_name = cluster.daemon.key_name
-    put_secret_of_the_go_plugin(workshop, cluster.kube, key_name, "old", "heirloom")
+def test_secret_of_the_go_plugin_reads_back(cluster: Cluster) -> None:
+    put_secret_of_the_go_plugin(cluster.kube, cluster.daemon, "old", "heirloom")
 
     assert cluster.kube.secret(NAMESPACE, "old") == "heirloom"
 
 
-def test_rewriting_it_brings_it_under_our_key_id(
-    workshop: Workshop, cluster: Cluster
-) -> None:
-    key_name = cluster.daemon.key_name
-    put_secret_of_the_go_plugin(workshop, cluster.kube, key_name, "moved", "relic")
+def test_rewriting_it_brings_it_under_our_key_id(cluster: Cluster) -> None:
+    put_secret_of_the_go_plugin(cluster.kube, cluster.daemon, "moved", "relic")
 
     cluster.kube.rewrite_secret(NAMESPACE, "moved")
 
@@ -77,12 +70,11 @@ def test_rewriting_it_brings_it_under_our_key_id(
 
 
 def test_list_reads_hundreds_of_its_secrets_each_of_another_seed(
-    workshop: Workshop, cluster: Cluster
+    cluster: Cluster,
 ) -> None:
-    key_name = cluster.daemon.key_name
     expected = {f"many-{i:03}": f"value {i}" for i in range(200)}
     for name, text in expected.items():
-        put_secret_of_the_go_plugin(workshop, cluster.kube, key_name, name, text)
+        put_secret_of_the_go_plugin(cluster.kube, cluster.daemon, name, text)
 
     cluster.kube.restart()
 
@@ -119,9 +111,9 @@ def kube(workshop: Workshop, daemon: Daemon) -> Iterator[KubeApiServer]:
 
 
 def test_what_we_write_is_what_the_go_plugin_wrote(
-    workshop: Workshop, daemon: Daemon, kube: KubeApiServer
+    daemon: Daemon, kube: KubeApiServer
 ) -> None:
-    emulator: Emulator = workshop.emulator
+    emulator = daemon.emulator
     kube.create_secret(NAMESPACE, "new", "same as ever")
 
     value = kube.stored(NAMESPACE, "new")
@@ -138,10 +130,8 @@ def test_what_we_write_is_what_the_go_plugin_wrote(
     assert b"same as ever" in stored.decrypt(found.encrypted_data, seed, key)
 
 
-def test_secrets_read_back_its_and_ours(
-    workshop: Workshop, kube: KubeApiServer
-) -> None:
-    put_secret_of_the_go_plugin(workshop, kube, "kubernetes", "its", "heirloom")
+def test_secrets_read_back_its_and_ours(daemon: Daemon, kube: KubeApiServer) -> None:
+    put_secret_of_the_go_plugin(kube, daemon, "its", "heirloom")
     kube.create_secret(NAMESPACE, "ours", "fresh")
 
     kube.restart()

@@ -27,7 +27,7 @@ def cluster(workshop: Workshop) -> Iterator[Cluster]:
 
 
 def test_list_reads_several_hundred_secrets_over_several_seeds(
-    workshop: Workshop, cluster: Cluster
+    cluster: Cluster,
 ) -> None:
     expected = {}
     for start in range(STARTS):
