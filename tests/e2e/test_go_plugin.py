@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.e2e.harness import stored
-from tests.e2e.harness.kube import Kms, secret
-from tests.e2e.harness.plugin import (
-    Daemon,
-    go_plugin_blob,
-    go_plugin_key_id,
-    go_plugin_sealed,
-)
+from tests.e2e.harness.go_plugin import blob, key_id, put_secret, sealed_in
+from tests.e2e.harness.kube import Kms
+from tests.e2e.harness.plugin import Daemon
 from tests.e2e.harness.program import eventually
 
 
@@ -27,24 +21,6 @@ if TYPE_CHECKING:
 NAMESPACE = "inherited"
 
 
-def put_secret_of_the_go_plugin(
-    kube: KubeApiServer, daemon: Daemon, name: str, text: str
-) -> None:
-    """Store a Secret as kube-apiserver did with the Go plugin in the daemon's place."""
-    emulator, key_name = daemon.emulator, daemon.key_name
-    seed, key = os.urandom(32), kube.etcd_key(NAMESPACE, name)
-    plaintext = json.dumps(secret(NAMESPACE, name, text)).encode()
-    made = stored.EncryptedObject(
-        provider="dsm",
-        encrypted_data=stored.encrypt(plaintext, seed, key),
-        key_id=go_plugin_key_id(emulator.endpoint, key_name),
-        sealed_seed=go_plugin_blob(emulator.encrypt(key_name, seed)),
-        annotations={},
-        source_type=stored.SEED,
-    )
-    kube.etcd.put(key, made.to_etcd())
-
-
 @pytest.fixture(scope="module")
 def cluster(workshop: Workshop) -> Iterator[Cluster]:
     made = workshop.cluster("migrated")
@@ -54,13 +30,13 @@ def cluster(workshop: Workshop) -> Iterator[Cluster]:
 
 
 def test_secret_of_the_go_plugin_reads_back(cluster: Cluster) -> None:
-    put_secret_of_the_go_plugin(cluster.kube, cluster.daemon, "old", "heirloom")
+    put_secret(cluster.kube, cluster.daemon, NAMESPACE, "old", "heirloom")
 
     assert cluster.kube.secret(NAMESPACE, "old") == "heirloom"
 
 
 def test_rewriting_it_brings_it_under_our_key_id(cluster: Cluster) -> None:
-    put_secret_of_the_go_plugin(cluster.kube, cluster.daemon, "moved", "relic")
+    put_secret(cluster.kube, cluster.daemon, NAMESPACE, "moved", "relic")
 
     cluster.kube.rewrite_secret(NAMESPACE, "moved")
 
@@ -74,7 +50,7 @@ def test_list_reads_hundreds_of_its_secrets_each_of_another_seed(
 ) -> None:
     expected = {f"many-{i:03}": f"value {i}" for i in range(200)}
     for name, text in expected.items():
-        put_secret_of_the_go_plugin(cluster.kube, cluster.daemon, name, text)
+        put_secret(cluster.kube, cluster.daemon, NAMESPACE, name, text)
 
     cluster.kube.restart()
 
@@ -119,11 +95,11 @@ def test_what_we_write_is_what_the_go_plugin_wrote(
     value = kube.stored(NAMESPACE, "new")
 
     found = stored.EncryptedObject.from_etcd(value)
-    assert found.key_id == go_plugin_key_id(emulator.endpoint, "kubernetes")
+    assert found.key_id == key_id(emulator.endpoint, "kubernetes")
     assert found.annotations == {}
-    sealed = go_plugin_sealed(found.sealed_seed)
+    sealed = sealed_in(found.sealed_seed)
     assert sealed.kid == emulator.kid("kubernetes")
-    assert go_plugin_blob(sealed) == found.sealed_seed
+    assert blob(sealed) == found.sealed_seed
     # So the Go plugin could read it: DSM opens the seed, the seed the Secret.
     seed = emulator.decrypt(sealed)
     key = kube.etcd_key(NAMESPACE, "new")
@@ -131,7 +107,7 @@ def test_what_we_write_is_what_the_go_plugin_wrote(
 
 
 def test_secrets_read_back_its_and_ours(daemon: Daemon, kube: KubeApiServer) -> None:
-    put_secret_of_the_go_plugin(kube, daemon, "its", "heirloom")
+    put_secret(kube, daemon, NAMESPACE, "its", "heirloom")
     kube.create_secret(NAMESPACE, "ours", "fresh")
 
     kube.restart()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.e2e.harness import stored
+from tests.e2e.harness import go_plugin, stored
 
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ def test_secrets_read_and_write_after_a_restart_of_the_daemon(cluster: Cluster) 
 
     cluster.daemon.restart()
 
+    # A seed that kube-apiserver has never seen: it has to ask the new process.
+    go_plugin.put_secret(cluster.kube, cluster.daemon, NAMESPACE, "unread", "new to it")
+    assert cluster.kube.secret(NAMESPACE, "unread") == "new to it"
     cluster.kube.create_secret(NAMESPACE, "after-daemon", "new")
     assert cluster.kube.secret(NAMESPACE, "before-daemon") == "old"
     assert cluster.kube.secret(NAMESPACE, "after-daemon") == "new"

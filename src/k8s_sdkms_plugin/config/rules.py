@@ -75,7 +75,9 @@ def proxy_findings(
     except ValueError:
         return []
     try:
-        proxy_for(endpoint, environment)
+        proxy = proxy_for(endpoint, environment)
+        if proxy is not None:
+            httpx.URL(proxy.url)
     except (ValueError, httpx.InvalidURL):
         # The URL may hold a password.
         what = "names no HTTP proxy that can be used"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -98,11 +99,25 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def demo(folder: Path) -> Iterator[Demo]:
+    with running(folder) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """Return a demo for tests that only look at it."""
+    with running(tmp_path_factory.mktemp("shown")) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Demo]:
+    """Give a demo that has shown everything and serves."""
     # What is meant for another daemon must not reach the demo's.
     endpoint = {"K8S_SDKMS_PLUGIN_SDKMS_ENDPOINT": "https://real.example.com"}
     made = Demo(folder, **endpoint)
     try:
-        yield made
+        yield made.await_show()
     finally:
         if made.process.poll() is None:
             made.process.terminate()
@@ -140,7 +155,6 @@ def test_show_ends_with_0_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 async def test_printed_lines_work_and_sigterm_ends_everything(demo: Demo) -> None:
-    demo.await_show()
     children = demo.children()
     assert len(children) == 2
     assert demo.daemon_pid in children
@@ -165,9 +179,8 @@ async def test_printed_lines_work_and_sigterm_ends_everything(demo: Demo) -> Non
     assert not demo.socket.exists()
 
 
-def test_encryption_configuration_names_the_socket(demo: Demo) -> None:
-    demo.await_show()
-    _, rest = demo.text.split("--encryption-provider-config:\n")
+def test_encryption_configuration_names_the_socket(shown: Demo) -> None:
+    _, rest = shown.text.split("--encryption-provider-config:\n")
     block = rest.split("\n\n")[0].splitlines()
     # What a YAML reader makes of it: each line's depth, and its key and value.
     lines = [
@@ -183,26 +196,23 @@ def test_encryption_configuration_names_the_socket(demo: Demo) -> None:
         (10, "kms", ""),
         (12, "apiVersion", "v2"),
         (12, "name", "dsm"),
-        (12, "endpoint", f"unix://{demo.socket}"),
+        (12, "endpoint", f"unix://{shown.socket}"),
         (12, "timeout", "3s"),
         (10, "identity", "{}"),
     ]
-    assert demo.ended(signal.SIGINT)[0] == 0
 
 
-def test_secrets_of_the_demo_are_the_owners_alone(demo: Demo) -> None:
-    demo.await_show()
-    assert demo.folder.stat().st_mode & 0o077 == 0
-    config = demo.folder / "k8s-sdkms-plugin.json"
+def test_secrets_of_the_demo_are_the_owners_alone(shown: Demo) -> None:
+    assert shown.folder.stat().st_mode & 0o077 == 0
+    config = shown.folder / "k8s-sdkms-plugin.json"
     assert config.stat().st_mode & 0o077 == 0
-    api_key = (demo.folder / "api-key").read_text().strip()
-    assert api_key not in demo.text
-    for pid in (demo.process.pid, *demo.children()):
+    api_key = (shown.folder / "api-key").read_text().strip()
+    assert api_key not in shown.text
+    for pid in (shown.process.pid, *shown.children()):
         assert api_key not in Path(f"/proc/{pid}/cmdline").read_text()
 
 
 async def test_daemon_that_dies_ends_the_demo_with_1(demo: Demo) -> None:
-    demo.await_show()
     (emulator,) = set(demo.children()) - {demo.daemon_pid}
     os.kill(demo.daemon_pid, signal.SIGKILL)
     _, err = demo.process.communicate(timeout=WITHIN_S)

@@ -1,5 +1,6 @@
 """The programs of the end-to-end tests, each a small class, and what they store.
 
 ``program`` starts and stops processes, ``etcd``, ``kube`` and ``plugin`` know their
-own, ``stored`` reads and writes the encrypted objects that kube-apiserver keeps.
+own, ``stored`` reads and writes the encrypted objects that kube-apiserver keeps, and
+``go_plugin`` makes those of our predecessor.
 """

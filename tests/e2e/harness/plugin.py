@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import socket
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import cbor2
 import httpx
 from tests.e2e.harness.program import Program
 
@@ -211,32 +209,6 @@ class Daemon(Program):
     def _accepts(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(str(self.socket)) == 0
-
-
-def go_plugin_key_id(endpoint: str, key_name: str) -> str:
-    """Return the key_id that the Go plugin reports (dsm-api.md 8.1)."""
-    return hashlib.sha256((endpoint + key_name).encode()).hexdigest()
-
-
-def go_plugin_blob(sealed: Sealed) -> bytes:
-    """Return a sealed seed as the Go plugin 0.3.0 writes it (dsm-api.md 8.1)."""
-    return cbor2.dumps(
-        {
-            "Version": 1,
-            "KID": sealed.kid,
-            "Cipher": sealed.cipher,
-            "IV": sealed.iv,
-            "Tag": sealed.tag,
-        }
-    )
-
-
-def go_plugin_sealed(blob: bytes) -> Sealed:
-    """Take the Go plugin's sealed seed apart, and see that it is one."""
-    found = cbor2.loads(blob)
-    assert list(found) == ["Version", "KID", "Cipher", "IV", "Tag"]
-    assert found["Version"] == 1
-    return Sealed(found["KID"], found["Cipher"], found["IV"], found["Tag"])
 
 
 def _environ_without_proxies() -> dict[str, str]:

@@ -249,12 +249,14 @@ def test_all_findings_come_at_once(tmp_path: Path) -> None:
         "key_name": "k",
         "key_id": "x",
         "coast_for": "8d",
+        "probe_interval": "59s",
         "log_levle": "info",
         "remark": "hello",
     }
     result = loaded(tmp_path, content)
     assert {f.field for f in result.findings} == {
         *("sdkms_endpoint", "api_key", "key_name", "key_id", "coast_for"),
+        "probe_interval",
         *("log_levle", "remark", "socket_file", "write_format"),
     }
 
@@ -501,7 +503,7 @@ VARIABLES = st.dictionaries(
     environment=VARIABLES,
     strict=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_object_loads_or_is_refused_in_words(
     *, content: dict[str, Any], based: bool, environment: dict[str, str], strict: bool
 ) -> None:
