@@ -583,7 +583,6 @@ async def test_close_ends_what_a_given_up_request_left_half_closed(
         assert made
         await provider.aclose()
         assert all(transport.is_closing() for transport in made)
-        await until(lambda: not server._writers)
 
 
 async def test_a_broken_gateway_is_faulty_and_tried_again(

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import select
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -319,12 +320,23 @@ def test_writing_goes_on_once_a_full_disk_has_place(pipe: Pipe) -> None:
     assert (second["event"], second["count"]) == ("log lines dropped", 1)
 
 
-def test_descriptor_that_others_made_non_blocking_loses_nothing(pipe: Pipe) -> None:
+def test_descriptor_that_others_made_non_blocking_loses_nothing(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = threading.Event()
+    poll = select.poll
+
+    def noted() -> select.poll:
+        waits.set()
+        return poll()
+
+    monkeypatch.setattr(select, "poll", noted)
     pipe.fill()
     os.set_blocking(pipe.writer, False)
     writer = LogWriter(LogFormat.JSON, LogLevel.INFO, descriptor=pipe.writer)
     for number in range(200):
         writer.log(LogLevel.INFO, "line", number=number)
+    assert waits.wait(WITHIN_S)
     numbers = [json.loads(pipe.line())["number"] for _ in range(200)]
     assert numbers == list(range(200))
     writer.close(WITHIN_S)
