@@ -10,7 +10,6 @@ import httpx
 from adapters_dsm.proxies import proxy_for
 from adapters_dsm.settings import MAX_NAME_CHARS, Endpoint, as_kid
 from k8s_sdkms_plugin.config.findings import Finding, error, warning
-from k8s_sdkms_plugin.config.model import WriteFormat
 from kms_core.key_id import is_legacy
 
 
@@ -52,15 +51,6 @@ def across_settings(values: dict[str, Any], given: Collection[str]) -> list[Find
                 "deactivated in DSM",
                 'set it to "native" once every node runs this plugin, or to '
                 '"go-plugin" to confirm',
-            )
-        )
-    elif values.get("write_format") is WriteFormat.GO_PLUGIN:
-        findings.append(
-            warning(
-                "write_format",
-                "go-plugin hides every rotation from kube-apiserver, so that no old "
-                "key may be deactivated in DSM",
-                'set it to "native" once every node runs this plugin',
             )
         )
     return findings

