@@ -1,20 +1,12 @@
-"""How fast the daemon is ready after exec, and how much memory it takes.
-
-Prints JSON: seconds from exec to the socket, and to the first good Status, median of
-several starts; RSS idle and with 100 Decrypts in flight, in MiB. The DSM emulator runs
-in a process of its own and answers after 20 ms while the 100 are in flight.
-"""
+"""Starting the emulator and the daemon for benchmarks, and watching them start."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,14 +88,19 @@ def rss_mib(pid: int) -> float:
     raise ValueError(pid)
 
 
+def set_latency(folder: Path, latency_ms: int) -> None:
+    """Let every answer of the emulator come so many milliseconds later."""
+    command = [*US, "emulator", "ctl", "--dir", str(folder), "latency"]
+    subprocess.run([*command, str(latency_ms)], check=True, stdout=subprocess.DEVNULL)
+
+
 async def memory(socket: Path, pid: int, folder: Path) -> dict[str, float]:
-    """Return RSS idle, and the peak with 100 Decrypts in flight."""
+    """Return RSS idle, and the peak with 100 Decrypts in flight, in MiB.
+
+    DSM answers after 20 ms from then on, so that the 100 really are in flight.
+    """
     idle = rss_mib(pid)
-    subprocess.run(
-        [*US, "emulator", "ctl", "--dir", str(folder), "latency", "20"],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    set_latency(folder, 20)
     peak = idle
     async with KmsClient(socket, timeout_s=10) as client:
         sealed = await client.encrypt(bytes(32))
@@ -116,37 +113,3 @@ async def memory(socket: Path, pid: int, folder: Path) -> dict[str, float]:
                 peak = max(peak, rss_mib(pid))
             await calls
     return {"rss_idle_mib": round(idle, 1), "rss_100_in_flight_mib": round(peak, 1)}
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--starts", type=int, default=7)
-    starts = parser.parse_args().starts
-    bound, ready = [], []
-    figures: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as name, emulator(Path(name)) as described:
-        folder = Path(name)
-        config = write_config(folder, described)
-        socket = folder / "kms.sock"
-        for _ in range(starts):
-            since = time.monotonic()
-            with daemon(config) as process:
-                to_socket, to_status = asyncio.run(until_ready(socket, since))
-                bound.append(to_socket)
-                ready.append(to_status)
-                if len(ready) == starts:
-                    figures = asyncio.run(memory(socket, process.pid, folder))
-    print(
-        json.dumps(
-            {
-                "socket_s": round(statistics.median(bound), 3),
-                "ready_s": round(statistics.median(ready), 3),
-                **figures,
-            }
-        )
-    )
-
-
-if __name__ == "__main__":
-    main()
