@@ -44,7 +44,7 @@ lock: install
 	scripts/lock
 
 bench: install
-	$(BIN)/python bench/daemon.py
+	$(BIN)/python -m bench.daemon
 
 clean:
 	rm -rf .venv .venv-oldest .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache

@@ -131,6 +131,8 @@ def build(version: str) -> Path:
     with _only_one(target.parent / "lock"):
         if target.exists():
             return target
+        for left_by_a_killed_build in target.parent.glob("build.*"):
+            shutil.rmtree(left_by_a_killed_build, ignore_errors=True)
         go = _find_go(GO_FOR_MINOR.get(minor, NEWEST_GO))
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="build.") as folder:
             module = Path(folder)

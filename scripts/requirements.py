@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TEST_TOOLS = {
+    "editables",
     "hatchling",
     "hypothesis",
     "jsonschema",
@@ -22,9 +23,9 @@ TEST_TOOLS = {
 }
 
 
-def dev(pyproject: dict[str, dict[str, list[str]]]) -> list[str]:
+def dev(pyproject: dict[str, dict[str, object]]) -> list[str]:
     """Return the development tools, as they are named."""
-    return list(pyproject["dependency-groups"]["dev"])
+    return _strings(pyproject["dependency-groups"]["dev"])
 
 
 def oldest(pyproject: dict[str, dict[str, object]]) -> list[str]:
@@ -45,4 +46,4 @@ def _strings(value: object) -> list[str]:
 
 if __name__ == "__main__":
     loaded = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    print("\n".join({"dev": dev, "oldest": oldest}[sys.argv[1]](loaded)))
+    print("\n".join(oldest(loaded) if sys.argv[1] == "oldest" else dev(loaded)))

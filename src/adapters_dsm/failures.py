@@ -129,6 +129,8 @@ _RULES: Final[tuple[_Rule, ...]] = (
         _unreachable("the answer was cut short"),
     ),
     ((http_exceptions.HttpProcessingError, aiohttp.ClientResponseError), _not_http),
+    # httpx-aiohttp before 0.2 on a header that is not ASCII.
+    (UnicodeError, _not_http),
     (
         (ConnectionError, aiohttp.ServerDisconnectedError),
         _unreachable("the connection was closed"),

@@ -32,13 +32,14 @@ from adapters_dsm.answers import (
 )
 from adapters_dsm.exchange import Attempt, Exchanges, Request
 from adapters_dsm.failures import AttemptFailed
+from adapters_dsm.pool import Route
 from adapters_dsm.proxies import proxy_for
 from adapters_dsm.retries import Retries
 from adapters_dsm.session import Session, Sessions
 from adapters_dsm.settings import as_kid
 from adapters_dsm.statuses import OK, refusal
 from adapters_dsm.tls import build_context
-from adapters_dsm.transport import Connections, Route
+from adapters_dsm.transport import Connections
 from kms_core.errors import KeyNotFound, SealedSeedNotAuthentic
 from kms_core.limits import MAX_SEED_BYTES
 from kms_core.provider import Ciphertext, KeyDescription, KeyProvider

@@ -1,10 +1,8 @@
-"""Connections to DSM: pooled, capped, and replaced when they fall silent.
+"""Requests to DSM and its answers: timed, capped, over pools that are replaced.
 
-httpx' requests and responses go over aiohttp's connections (``httpx_aiohttp``), since
-httpx' own pool is the bottleneck under concurrency; its AsyncClient is left out as
-well, since its cookies, redirects and hooks double the CPU time of a call and we want
-none of them (bench/dsm_client.py has the figures). aiohttp's session is built here: by
-itself the transport keeps connections for 5 s and ignores most limits.
+httpx' requests and responses go straight to the transport. Its AsyncClient is left out,
+since its cookies, redirects and hooks double the CPU time of a call and we want none of
+them (bench/dsm_client.py has the figures).
 """
 
 from __future__ import annotations
@@ -14,22 +12,18 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
-import httpx
-from attrs import define, frozen
-from httpx_aiohttp import AiohttpTransport
-
 from adapters_dsm.answers import Answer
+from adapters_dsm.pool import Pool
 from adapters_dsm.tls import bare_context
 from kms_core.errors import ProviderAnswerRefused, ProviderUnreachable
 
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
 
-    from adapters_dsm.proxies import Proxy
-    from adapters_dsm.settings import Endpoint
+    import httpx
+
+    from adapters_dsm.pool import Route
     from kms_core.ports import Clock
 
 
@@ -39,50 +33,8 @@ MAX_BODY_BYTES: Final = 256 * 1024
 _SILENCE_S: Final = 1.0
 """A request without an answer for so long makes us doubt the whole pool."""
 
-_DNS_CACHE_S: Final = 10
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _OK = 200
-
-
-@frozen(kw_only=True)
-class Route:
-    """How to get to DSM.
-
-    Attributes:
-        endpoint: Where it is.
-        proxy: The proxy on the way, if there is one.
-        build_context: Makes the SSL context; called in a thread.
-        max_connections: Limit of the pool.
-        keepalive_s: After how many idle seconds a pooled connection is closed.
-    """
-
-    endpoint: Endpoint
-    proxy: Proxy | None
-    build_context: Callable[[], ssl.SSLContext]
-    max_connections: int
-    keepalive_s: float
-
-
-@define(eq=False)
-class _Pool:
-    """One aiohttp session; closed once it is retired and its last request is over."""
-
-    transport: AiohttpTransport
-    answered_at: float
-    in_flight: int = 0
-    retired: bool = False
-
-    async def leave(self) -> None:
-        self.in_flight -= 1
-        await self.close_if_done()
-
-    async def retire(self) -> None:
-        self.retired = True
-        await self.close_if_done()
-
-    async def close_if_done(self) -> None:
-        if self.retired and not self.in_flight:
-            await self.transport.aclose()
 
 
 class Connections:
@@ -102,9 +54,10 @@ class Connections:
     def __init__(self, route: Route, clock: Clock) -> None:
         self._route = route
         self._clock = clock
-        self._kept: _Pool | None = None
-        self._single: _Pool | None = None
+        self._kept: Pool | None = None
+        self._single: Pool | None = None
         self._context: ssl.SSLContext | None = None
+        self._answered_at = 0.0
         self._opening = asyncio.Lock()
         self._closed = False
 
@@ -132,15 +85,12 @@ class Connections:
             Exception: Anything else; see ``failures.classify``.
         """
         asked_at = self._clock.monotonic()
-        pool: _Pool | None = None
+        pool: Pool | None = None
         try:
             async with asyncio.timeout(timeout_s):
                 pool = self._pool(fresh=fresh) or await self._open(fresh=fresh)
-                pool.in_flight += 1
-                try:
+                async with pool:
                     return await self._send_over(pool, request, where)
-                finally:
-                    await pool.leave()
         except TimeoutError:
             if pool is self._kept and pool is not None:
                 await self._doubt(pool, asked_at, timeout_s)
@@ -158,10 +108,10 @@ class Connections:
         self._closed = True
         await self.renew()
 
-    def _pool(self, *, fresh: bool) -> _Pool | None:
+    def _pool(self, *, fresh: bool) -> Pool | None:
         return self._single if fresh else self._kept
 
-    async def _open(self, *, fresh: bool) -> _Pool:
+    async def _open(self, *, fresh: bool) -> Pool:
         async with self._opening:
             if self._context is None:
                 self._context = await self._make_context()
@@ -170,7 +120,7 @@ class Connections:
             pool = self._pool(fresh=fresh)
             if pool is not None:
                 return pool
-            pool = self._new_pool(self._context, fresh=fresh)
+            pool = Pool.on(self._route, self._context, single_use=fresh)
             if fresh:
                 self._single = pool
             else:
@@ -183,59 +133,21 @@ class Connections:
         # It reads files and parses 150 certificates: 20 to 100 ms.
         return await asyncio.to_thread(self._route.build_context)
 
-    def _new_pool(self, context: ssl.SSLContext, *, fresh: bool) -> _Pool:
-        if fresh:
-            connector = aiohttp.TCPConnector(
-                ssl=context,
-                limit=self._route.max_connections,
-                ttl_dns_cache=_DNS_CACHE_S,
-                force_close=True,
-            )
-        else:
-            connector = aiohttp.TCPConnector(
-                ssl=context,
-                limit=self._route.max_connections,
-                ttl_dns_cache=_DNS_CACHE_S,
-                keepalive_timeout=self._route.keepalive_s,
-            )
-        session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-        )
-        # verify: without a context the transport would load certifi's bundle.
-        transport = AiohttpTransport(
-            verify=context,
-            trust_env=False,
-            proxy=_httpx_proxy(self._route.proxy),
-            client=session,
-        )
-        return _Pool(transport, self._clock.monotonic())
-
     async def _send_over(
-        self, pool: _Pool, request: httpx.Request, where: str
+        self, pool: Pool, request: httpx.Request, where: str
     ) -> Answer:
-        response = await pool.transport.handle_async_request(request)
-        pool.answered_at = self._clock.monotonic()
+        response = await pool.request(request)
+        self._answered_at = self._clock.monotonic()
         try:
             return await _read(response, where)
         finally:
             # It closes the connection unless the answer was read to its end.
             await response.stream.aclose()  # type: ignore[union-attr]
 
-    async def _doubt(self, pool: _Pool, asked_at: float, timeout_s: float) -> None:
-        if timeout_s >= _SILENCE_S and pool.answered_at < asked_at:
+    async def _doubt(self, pool: Pool, asked_at: float, timeout_s: float) -> None:
+        if timeout_s >= _SILENCE_S and self._answered_at < asked_at:
             self._kept = None
             await pool.retire()
-
-
-def _httpx_proxy(proxy: Proxy | None) -> httpx.Proxy | None:
-    if proxy is None or proxy.authorization is None:
-        return None if proxy is None else httpx.Proxy(proxy.url)
-    # As a header, since aiohttp's proxy_auth knows Latin-1 only and is deprecated.
-    headers = {"Proxy-Authorization": proxy.authorization.reveal()}
-    return httpx.Proxy(proxy.url, headers=headers)
 
 
 async def _read(response: httpx.Response, where: str) -> Answer:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import traceback
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import grpc
@@ -26,7 +25,7 @@ from adapters_grpc.messages import (
     StatusResponse,
 )
 from kms_core.errors import InternalFault, KmsError, MessageMalformed, one_line
-from kms_core.events import CallFinished, Unexpected
+from kms_core.events import CallFinished, Unexpected, describe_exception
 from kms_core.limits import MAX_UID_CHARS
 from kms_core.ports import call_uid
 
@@ -50,9 +49,6 @@ DEADLINE_CAP_S: Final = 30.0
 
 MAX_LOGGED_KEY_ID_CHARS: Final = 128
 """Longest key_id of a request that reaches the log; a native one has 82 characters."""
-
-MAX_CODE_LOCATIONS: Final = 8
-"""How many frames of an unexpected exception reach the log, the innermost ones."""
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 M = TypeVar("M", bound=Message)
@@ -173,7 +169,7 @@ class KmsHandlers:
         return DecryptResponse(plaintext=plaintext).SerializeToString()
 
     def _fault(self, call: _Call, error: BaseException) -> tuple[str, str]:
-        self._emit(Unexpected(where=call.method, what=_locations(error)))
+        self._emit(Unexpected(where=call.method, what=describe_exception(error)))
         fault = InternalFault("the plugin failed on this call")
         return fault.rpc_code.value, fault.text()
 
@@ -237,12 +233,3 @@ def _fit_for_log(key_id: str) -> str:
     ):
         return key_id
     return f"<{len(key_id.encode())} bytes>"
-
-
-def _locations(error: BaseException) -> str:
-    """Return the exception's type and the code lines it passed; never its text."""
-    frames = list(traceback.walk_tb(error.__traceback__))[-MAX_CODE_LOCATIONS:]
-    places = (
-        f"{frame.f_globals.get('__name__', '?')}:{line}" for frame, line in frames
-    )
-    return f"{type(error).__name__} at {' > '.join(places)}"

@@ -26,7 +26,7 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024
 MAX_CONCURRENT_STREAMS: Final = 1024
 """Calls at once on one connection; kube-apiserver may send 100 (contract T11)."""
 
-START_GAP: Final = 8
+START_GAP: Final = 16
 """Event-loop iterations between the starts of two Encrypts or Decrypts."""
 
 GRACE_S: Final = 5.0

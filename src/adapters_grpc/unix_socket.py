@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import socket
 import stat
@@ -163,8 +164,10 @@ def claim(path: Path) -> UnixSocket:
 
 def _bind_path(path: Path) -> Path:
     # One fixed name for each socket, which the lock makes ours: a killed daemon's
-    # directory is used again instead of being left behind.
-    return path.parent / f".{path.name}.d" / _BOUND_NAME
+    # directory is used again instead of being left behind. A short one, since its
+    # length counts: for all but the shortest names the socket's own is the longer.
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:6]
+    return path.parent / f".{digest}" / _BOUND_NAME
 
 
 def _lock_path(path: Path) -> Path:
@@ -182,13 +185,14 @@ def _name_problems(path: Path) -> list[str]:
             "kube-apiserver can't read back from a URL; name another"
         )
         return [problem]
-    length = len(os.fsencode(_bind_path(path)))
-    if length > MAX_SUN_PATH_BYTES:
-        spare = length - len(os.fsencode(path))
+    spare = len(os.fsencode(_bind_path(path))) - len(os.fsencode(path))
+    allowed = MAX_SUN_PATH_BYTES - max(spare, 0)
+    length = len(os.fsencode(path))
+    if length > allowed:
         problem = (
-            f"the path {text!r} has {length - spare} bytes, and the kernel allows "
-            f"{MAX_SUN_PATH_BYTES - spare} ({MAX_SUN_PATH_BYTES} less {spare} for the "
-            "private directory in which it is made); name a shorter one"
+            f"the path {text!r} has {length} bytes, and a socket of that name can have "
+            f"{allowed} at most (unix(7), and a private directory in which it is "
+            "made); name a shorter one"
         )
         return [problem]
     return []

@@ -33,7 +33,7 @@ EXIT_WELL: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 2
 
-_TIMEOUT_S: Final = 10.0
+_TIMEOUT_S: Final = 5.0
 _SEED_BYTES: Final = 32
 _READ_WRITE: Final = os.R_OK | os.W_OK | os.X_OK
 

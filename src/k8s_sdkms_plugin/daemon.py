@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING, Final
 
 from adapters_grpc.unix_socket import SocketRefused
@@ -35,6 +36,10 @@ DRAIN_S: Final = 3.0
 
 LEAVE_S: Final = 4.0
 """For the drain and the logout together; a DSM that hangs must not delay the end."""
+
+
+EXIT_S: Final = 0.7
+"""For the interpreter to end by itself after all else has; 5 s in all."""
 
 
 def run(loaded: LoadedConfig, config: PluginConfig) -> int:
@@ -73,7 +78,24 @@ async def _serve(loaded: LoadedConfig, config: PluginConfig, writer: LogWriter) 
         writer.log(LogLevel.ERROR, "not started", cause=refusal.text)
         return EXIT_SOCKET
     writer.log(LogLevel.INFO, "stopped")
+    _end_for_sure(writer)
     return EXIT_OK
+
+
+def _end_for_sure(writer: LogWriter) -> None:
+    """End the process soon, whatever a thread of it still waits for.
+
+    The interpreter waits for every thread of asyncio's executor, and a look-up of a
+    host name can hang there for minutes. Nothing is left to do by now.
+    """
+
+    def end() -> None:
+        writer.close()
+        os._exit(EXIT_OK)
+
+    guard = threading.Timer(EXIT_S, end)
+    guard.daemon = True
+    guard.start()
 
 
 def _announce(config: PluginConfig, writer: LogWriter, notifier: Notifier) -> None:

@@ -54,7 +54,9 @@ def demo(folder: Path | None, *, once: bool) -> int:
         once: Whether to stop after the show.
     """
     # Both signals end the `with` blocks below in order, children first.
+    # SIGINT by name: a shell makes what it puts into the background deaf to it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with contextlib.ExitStack() as stack:
             if folder is None:

@@ -236,7 +236,7 @@ class NotReady(CallError):
     code = "NOT-READY"
     rpc_code = RpcCode.UNAVAILABLE
     retryable = True
-    hint = "it heals by itself once the cause is gone; do not restart kube-apiserver"
+    hint = "it heals by itself once the cause is gone; restart nothing"
 
 
 class ShuttingDown(CallError):
@@ -272,7 +272,7 @@ class ProviderUnreachable(OutageError):
 
     code = "DSM-UNREACHABLE"
     retryable = True
-    hint = "check the network, the proxy and DSM itself; restart nothing"
+    hint = "check the network, the proxy and DSM itself"
 
 
 class ProviderUntrusted(OutageError):
@@ -287,7 +287,7 @@ class ProviderTimeout(OutageError):
 
     code = "DSM-TIMEOUT"
     rpc_code = RpcCode.DEADLINE_EXCEEDED
-    hint = "check DSM's latency and the network; restart nothing"
+    hint = "check DSM's latency and the network"
 
 
 class ProviderThrottling(OutageError):
@@ -303,7 +303,7 @@ class ProviderFaulty(OutageError):
 
     code = "DSM-FAULTY"
     retryable = True
-    hint = "check DSM's health and the proxies before it; restart nothing"
+    hint = "check DSM's health and the proxies before it"
 
 
 class ProviderAnswerRefused(OutageError):

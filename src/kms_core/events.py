@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
@@ -13,6 +12,10 @@ from kms_core.ports import Event
 
 if TYPE_CHECKING:
     import datetime as dt
+
+
+_MAX_PLACES: Final = 8
+"""How many frames of an unexpected exception reach the log, the innermost ones."""
 
 
 @frozen(kw_only=True)
@@ -116,6 +119,7 @@ class SecretsDropped(Event):
 
 def describe_exception(error: BaseException) -> str:
     """Return type and code lines of *error*, without its text or any values."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in frames[-8:]]
-    return f"{type(error).__name__} at {' '.join(lines)}"
+    # Not traceback.extract_tb, which reads the source files.
+    frames = list(traceback.walk_tb(error.__traceback__))[-_MAX_PLACES:]
+    places = [f"{f.f_globals.get('__name__', '?')}:{line}" for f, line in frames]
+    return f"{type(error).__name__} at {' '.join(places)}"

@@ -449,7 +449,7 @@ def _failed(  # noqa: PLR0913 - what was seen, by whom, and of which key
         if resumed is not None:
             return Step(resumed)
     if counts:
-        return _troubled(troubled, trouble, kid, now, policy)
+        return _troubled(troubled, trouble, kid, policy)
     if outage or isinstance(error, CredentialRefused):
         # The timer alone: an outage needs time, and refused logins are counted.
         return Step(troubled)
@@ -475,13 +475,13 @@ def _resumed(
         candidate=None,
         remembered=None,
     )
-    return evolve(resumed, phase=_phase_by_policy(resumed, trouble, now, policy))
+    return evolve(resumed, phase=_phase_by_policy(trouble, policy))
 
 
 def _troubled(
-    standing: Standing, trouble: Trouble, kid: str | None, now: float, policy: Policy
+    standing: Standing, trouble: Trouble, kid: str | None, policy: Policy
 ) -> Step:
-    phase = _phase_in_trouble(standing, trouble, now, policy)
+    phase = _phase_in_trouble(standing, trouble, policy)
     if meaning_of(trouble.error) is not Meaning.DENIED:
         return Step(evolve(standing, phase=phase))
     if standing.announced is not None:
@@ -508,30 +508,24 @@ def _counts(trouble: Trouble, now: float, policy: Policy) -> bool:
     return trouble.seen >= policy.agreeing_looks
 
 
-def _phase_in_trouble(
-    standing: Standing, trouble: Trouble, now: float, policy: Policy
-) -> Phase:
+def _phase_in_trouble(standing: Standing, trouble: Trouble, policy: Policy) -> Phase:
     if standing.announced is None:
         return standing.phase
     if meaning_of(trouble.error) is Meaning.DENIED:
         return Phase.DENIED
     if standing.phase not in (Phase.READY, Phase.COASTING):
         return standing.phase
-    return _phase_by_policy(standing, trouble, now, policy)
+    return _phase_by_policy(trouble, policy)
 
 
-def _phase_by_policy(
-    standing: Standing, trouble: Trouble, now: float, policy: Policy
-) -> Phase:
+def _phase_by_policy(trouble: Trouble, policy: Policy) -> Phase:
     outage = meaning_of(trouble.error) is Meaning.OUTAGE
     choice = policy.on_outage if outage else policy.on_refused
-    ends = standing.coasts_until(policy)
-    if choice is OnTrouble.FAIL or ends is None or now >= ends:
-        return Phase.DEGRADED
-    return Phase.COASTING
+    return Phase.DEGRADED if choice is OnTrouble.FAIL else Phase.COASTING
 
 
 def _timed(standing: Standing, now: float, policy: Policy) -> Standing:
+    """End coasting when its time is spent, also when it would begin just now."""
     ends = standing.coasts_until(policy)
     if standing.phase is Phase.COASTING and (ends is None or now >= ends):
         return evolve(standing, phase=Phase.DEGRADED)

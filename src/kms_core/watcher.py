@@ -69,6 +69,8 @@ class Timing:
         jitter: Share of each pause that is left to chance, so that daemons which
             started together spread out.
         look_timeout_s: Deadline of one look.
+        first_look_timeout_s: The same for the first look of a start, so that Status
+            soon says what is wrong; it doubles with each failed round.
         probe_timeout_s: Deadline of one probe, which is two calls.
         reminder_s: Between reports of a phase that is not READY.
         store_interval_s: Between two writes of the same key's proof to the store.
@@ -78,6 +80,7 @@ class Timing:
     first_retry_s: float = 1.0
     jitter: float = 0.2
     look_timeout_s: float = 10.0
+    first_look_timeout_s: float = 1.0
     probe_timeout_s: float = 10.0
     reminder_s: float = 300.0
     store_interval_s: float = 300.0
@@ -291,8 +294,15 @@ class Watcher:
         return Looked(AnnouncedKey(description.kid, key_id), description.replaced)
 
     async def _describe(self, kid: str | None) -> KeyDescription:
-        deadline = self._with.clock.monotonic() + self._with.timing.look_timeout_s
+        deadline = self._with.clock.monotonic() + self._look_timeout_s()
         return await self._with.provider.describe(kid, deadline=deadline)
+
+    def _look_timeout_s(self) -> float:
+        timing = self._with.timing
+        if self.standing.phase is not Phase.STARTING:
+            return timing.look_timeout_s
+        doublings = min(self._failed_rounds, 16)
+        return min(timing.look_timeout_s, timing.first_look_timeout_s * 2.0**doublings)
 
     async def _probe(self, key: AnnouncedKey) -> Observation:
         deadline = self._with.clock.monotonic() + self._with.timing.probe_timeout_s

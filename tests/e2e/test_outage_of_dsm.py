@@ -45,7 +45,7 @@ def test_coasting_cluster_writes_reads_and_stays_ready_throughout(
     assert "coasting" in party.daemon.states()
     assert len(turns) > 100
     # From before the outage until after it.
-    troubled = [t for t in party.user.turns if t.write or t.read or t.readyz]
+    troubled = [turn for turn in party.user.turns if not turn.is_well()]
     assert troubled == []
     value = party.kube.stored(NAMESPACE, turns[-1].name)
     assert EncryptedObject.from_etcd(value).seed_version == COASTING[name]

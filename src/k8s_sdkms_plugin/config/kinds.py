@@ -54,7 +54,9 @@ def converter() -> Converter:
     made.register_structure_hook(Seconds, _seconds)
     made.register_structure_hook(Mode, _mode)
     made.register_structure_hook_func(lambda type_: type_ == tuple[str, ...], _texts)
-    made.register_structure_hook_func(_is_enum, _choice)
+    # For the base class: older versions of cattrs prefer their own hook for enums to
+    # one that is found by a predicate, and it quotes the value.
+    made.register_structure_hook(enum.Enum, _choice)
     return made
 
 
@@ -111,10 +113,6 @@ def _mode(value: Any, _type: object) -> Mode:
     if not isinstance(value, str) or not _MODE.fullmatch(value):
         raise ValueError('must be a file mode in octal, such as "0600"')
     return Mode(int(value, 8))
-
-
-def _is_enum(type_: Any) -> bool:
-    return isinstance(type_, type) and issubclass(type_, enum.Enum)
 
 
 def _choice(value: Any, type_: type[E]) -> E:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES: Final = 1_000_000
 MAX_LABEL_CHARS: Final = 60
 MAX_PATH_CHARS: Final = 4096
+_OTHERS: Final = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 _NEAR: Final = 2
 """Edits within which an unknown field is taken for a misspelt one."""
 
@@ -128,12 +129,12 @@ def _read(path: Path, findings: list[Finding]) -> bytes | None:
         remedy = "name a file with --config"
         findings.append(error("file", f"{shown} is not a regular file", remedy))
         return None
-    if mode & (stat.S_IRGRP | stat.S_IROTH):
+    if mode & _OTHERS:
         findings.append(
             warning(
                 "file",
                 f"{shown} holds an API key, and its mode {stat.S_IMODE(mode):04o} lets "
-                "others read it",
+                "others read or change it",
                 f"chmod 0600 {shown}",
             )
         )

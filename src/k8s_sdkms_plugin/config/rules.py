@@ -11,7 +11,7 @@ import httpx
 from adapters_dsm.proxies import proxy_for
 from adapters_dsm.settings import MAX_NAME_CHARS, Endpoint, as_kid
 from k8s_sdkms_plugin.config.findings import Finding, error, warning
-from k8s_sdkms_plugin.config.model import ListenAddress, WriteFormat
+from k8s_sdkms_plugin.config.model import ListenAddress
 from kms_core.key_id import is_legacy
 
 
@@ -61,15 +61,6 @@ def across_settings(values: dict[str, Any], given: Collection[str]) -> list[Find
                 '"go-plugin" to confirm',
             )
         )
-    elif values.get("write_format") is WriteFormat.GO_PLUGIN:
-        findings.append(
-            warning(
-                "write_format",
-                "go-plugin hides every rotation from kube-apiserver, so that no old "
-                "key may be deactivated in DSM",
-                'set it to "native" once every node runs this plugin',
-            )
-        )
     return findings
 
 
@@ -82,7 +73,9 @@ def proxy_findings(
     except ValueError:
         return []
     try:
-        proxy_for(endpoint, environment)
+        proxy = proxy_for(endpoint, environment)
+        if proxy is not None:
+            httpx.URL(proxy.url)
     except (ValueError, httpx.InvalidURL):
         # The URL may hold a password.
         what = "names no HTTP proxy that can be used"

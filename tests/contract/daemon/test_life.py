@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import os
 import signal
 import socket
@@ -27,7 +28,6 @@ from dsm_emulator import Fault, FaultKind
 
 
 if TYPE_CHECKING:
-    import datetime as dt
     from pathlib import Path
 
     from tests.contract.daemon.support import Daemon
@@ -35,15 +35,11 @@ if TYPE_CHECKING:
 
 def seconds_between(daemon: Daemon, first: str, second: str) -> float:
     """Return the time between two events, by the daemon's own clock."""
-    times = [parsed(daemon.lines(event=name)[0]["time"]) for name in (first, second)]
-    return (times[1] - times[0]).total_seconds()
-
-
-def parsed(text: str) -> dt.datetime:
-    """Return the time of a log line."""
-    from datetime import datetime  # noqa: PLC0415 - for types it is imported above
-
-    return datetime.fromisoformat(text)
+    began, ended = (
+        dt.datetime.fromisoformat(daemon.lines(event=name)[0]["time"])
+        for name in (first, second)
+    )
+    return (ended - began).total_seconds()
 
 
 # DSM comes late.
@@ -72,8 +68,9 @@ async def test_socket_is_up_without_dsm_and_heals_when_dsm_comes(lab: Lab) -> No
 
 async def test_wrong_api_key_is_said_and_hardly_tried(lab: Lab) -> None:
     good = lab.demo.app.secret
+    config = lab.config()
     lab.demo.app.secret = "another"
-    daemon = lab.start()
+    daemon = lab.launch(config).await_socket()
     failure = await daemon.await_failure("CREDENTIAL-REFUSED")
     assert failure.code_name == "UNAVAILABLE"
     assert one_line_problem(failure.text) is None
@@ -92,14 +89,14 @@ async def test_wrong_api_key_is_said_and_hardly_tried(lab: Lab) -> None:
 
 @pytest.mark.parametrize("code", ["KEY-DISABLED", "KEY-DEACTIVATED", "KEY-NOT-FOUND"])
 async def test_key_that_can_not_be_used_is_said_at_start(lab: Lab, code: str) -> None:
-    name = None
+    name = lab.demo.key.name
     if code == "KEY-DISABLED":
         lab.dsm.disable(lab.demo.key)
     elif code == "KEY-DEACTIVATED":
         lab.dsm.deactivate(lab.demo.key)
     else:
         name = "no such key"
-    daemon = lab.start(**({} if name is None else {"key_name": name}))
+    daemon = lab.start(key_name=name)
     failure = await daemon.await_failure(code)
     assert failure.code_name == "UNAVAILABLE"
     assert one_line_problem(failure.text) is None
@@ -125,7 +122,7 @@ async def test_sigterm_ends_the_session_and_removes_the_socket(lab: Lab) -> None
     await daemon.await_ok()
     began = time.monotonic()
     assert daemon.stop() == 0
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 15.0  # 5 s by design; a hang would be 30
     assert not lab.socket.exists()
     assert lab.dsm.journal.count(LOGIN, status=200) == 1
     assert lab.dsm.journal.count(LOGOUT) == 1
@@ -137,6 +134,7 @@ async def test_sigterm_ends_the_session_and_removes_the_socket(lab: Lab) -> None
 
 async def test_sigint_ends_it_as_well(lab: Lab) -> None:
     daemon = lab.start()
+    await daemon.await_ok()
     daemon.process.send_signal(signal.SIGINT)
     assert daemon.process.wait(WITHIN_S) == 0
     assert not lab.socket.exists()
@@ -181,7 +179,8 @@ async def test_dsm_that_hangs_does_not_delay_the_end(lab: Lab) -> None:
         assert await asyncio.to_thread(daemon.stop) == 0
         with pytest.raises(CallFailed):
             await call
-    assert seconds_between(daemon, "stopping", "stopped") < 4.6
+    # 5 s by design; twice that tells a bounded end from a hang on any machine.
+    assert seconds_between(daemon, "stopping", "stopped") < 10
 
 
 async def test_killed_daemon_starts_again_on_its_stale_socket(lab: Lab) -> None:
@@ -256,7 +255,8 @@ def test_wrong_config_starts_nothing(lab: Lab) -> None:
 
 
 async def test_socket_has_its_mode_and_group(lab: Lab) -> None:
-    lab.start(socket_mode="0660", socket_group=str(os.getgid()))
+    daemon = lab.start(socket_mode="0660", socket_group=str(os.getgid()))
+    await daemon.await_ok()
     status = lab.socket.stat()
     assert status.st_mode & 0o777 == 0o660
     assert status.st_gid == os.getgid()

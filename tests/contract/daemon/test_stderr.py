@@ -44,7 +44,7 @@ async def test_status_answers_though_nobody_reads_stderr(
         for _ in range(500):
             assert (await client.status()).healthz == "ok"
         sealed = await client.encrypt(lab.seed())
-        for _ in range(20):
+        for _ in range(5):
             await asyncio.gather(
                 *(client.decrypt(sealed.ciphertext, "?") for _ in range(100)),
                 return_exceptions=True,
@@ -54,8 +54,7 @@ async def test_status_answers_though_nobody_reads_stderr(
     assert await asyncio.to_thread(daemon.stop) == 0
 
 
-async def test_closed_stderr_gets_nothing_that_is_meant_for_dsm(lab: Lab) -> None:
-    # A config that warns: without care the warning would go to whatever is number 2.
+async def test_reader_that_went_away_does_not_end_the_daemon(lab: Lab) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:

@@ -43,6 +43,10 @@ class Turn:
     read: str
     readyz: str
 
+    def is_well(self) -> bool:
+        """Tell whether all of it succeeded."""
+        return not (self.write or self.read or self.readyz)
+
 
 class User:
     """Writes a Secret, reads it and an old one, asks for /readyz, again and again."""
@@ -201,7 +205,7 @@ class Outage:
             assert party.daemon.states()[-1] == "ready", party.name
             last = party.user.turns[-1]
             assert last.at_s > self.ended_s, party.name
-            assert not (last.write or last.read or last.readyz), (party.name, last)
+            assert last.is_well(), (party.name, last)
         return True
 
     def _await(self, look: Callable[[], bool], *, within_s: float, what: str) -> None:

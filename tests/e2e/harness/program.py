@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -20,6 +21,10 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[3]
 POLL_S = 0.05
 STOP_S = 30.0
+
+# A program ends with the thread that started it, as the kernel sees it: this one lives
+# as long as the tests, whichever thread of theirs wants the program.
+_STARTER = ThreadPoolExecutor(max_workers=1)
 
 
 class UnmetError(AssertionError):
@@ -111,7 +116,8 @@ class Program:
         # its own keeps Ctrl-C for pytest, which then stops them in order.
         wrapper = [_tool("setpriv"), "--pdeathsig", "KILL", "--"]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = _STARTER.submit(
+                subprocess.Popen,
                 [*wrapper, *map(str, command)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -119,7 +125,7 @@ class Program:
                 env=environ,
                 cwd=self.folder,
                 start_new_session=True,
-            )
+            ).result()
 
     def await_true(
         self, look: Callable[[], T | None], *, within_s: float, what: str

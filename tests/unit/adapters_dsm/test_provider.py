@@ -170,9 +170,7 @@ async def test_telemetry_hears_of_each_request(
     assert 0 <= call.duration_s < 3
 
 
-@pytest.mark.parametrize(
-    "request_id", ["a b", "a" * 65, "\u00e4", "<script>", "", "a;b"]
-)
+@pytest.mark.parametrize("request_id", ["a b", "a" * 65, "<script>", "", "a;b"])
 async def test_an_odd_request_id_is_dropped(
     authority: trustme.CA, adapters: Adapters, request_id: str
 ) -> None:
@@ -185,6 +183,21 @@ async def test_an_odd_request_id_is_dropped(
             await provider.describe(deadline=adapters.clock.in_s(3))
     assert caught.value.cause.endswith("was answered with HTTP 404")
     assert adapters.calls[-1].request_id == ""
+
+
+async def test_a_header_that_is_not_ascii_is_no_defect_of_ours(
+    authority: trustme.CA, adapters: Adapters
+) -> None:
+    async def script(asked: Asked) -> None:
+        asked.send(http(404, headers={"X-Request-Id": "\u00e4"}))
+
+    async with RawServer(script, authority) as server:
+        provider = adapters.open(server.url)
+        # httpx-aiohttp 0.1.9 can't read such an answer, later ones can.
+        with pytest.raises((KeyNotFound, ProviderAnswerRefused)):
+            await provider.describe(deadline=adapters.clock.in_s(3))
+    assert adapters.calls[-1].request_id == ""
+    assert not [e for e in adapters.telemetry.events if isinstance(e, Unexpected)]
 
 
 async def test_throttling_with_a_wait_that_does_not_fit_is_told_at_once(
@@ -248,7 +261,8 @@ async def test_a_defect_of_the_adapter_is_our_error_too(
     assert "failed in the adapter (LookupError)" in caught.value.cause
     assert caught.value.__cause__ is None
     (event,) = [e for e in adapters.telemetry.events if isinstance(e, Unexpected)]
-    assert event.what.startswith("LookupError at exchange.py:")
+    assert "LookupError at " in event.what
+    assert "adapters_dsm.exchange:" in event.what
     assert "seed and token" not in f"{caught.value.text()} {event}"
 
 

@@ -568,6 +568,23 @@ async def test_close_does_not_wait_for_a_dsm_that_hangs(
         assert asyncio.get_running_loop().time() - started < 5
 
 
+async def test_close_ends_what_a_given_up_request_left_half_closed(
+    authority: trustme.CA, adapters: Adapters
+) -> None:
+    async def hang(_: Asked) -> None:
+        await asyncio.Event().wait()
+
+    async with RawServer(hang, authority) as server:
+        provider = adapters.open(server.url)
+        await failure(provider, adapters.clock.in_s(0.2))
+        pool = provider._connections._kept
+        assert pool is not None
+        made = list(pool._connector._made)
+        assert made
+        await provider.aclose()
+        assert all(transport.is_closing() for transport in made)
+
+
 async def test_a_broken_gateway_is_faulty_and_tried_again(
     authority: trustme.CA, adapters: Adapters
 ) -> None:

@@ -77,8 +77,8 @@ def test_path_that_names_no_file_plainly_is_a_problem(name: str) -> None:
     assert "absolute path" in problem
 
 
-def test_longest_path_is_what_fits_the_private_directory_too(directory: Path) -> None:
-    spare = 107 - len("/s") - len("/..d") - len(str(directory))
+def test_longest_path_is_what_the_kernel_allows(directory: Path) -> None:
+    spare = 107 - len("/") - len(str(directory))
     longest = directory / ("n" * spare)
     assert check_path(longest) == []
     claimed = claim(longest)
@@ -86,8 +86,16 @@ def test_longest_path_is_what_fits_the_private_directory_too(directory: Path) ->
         claimed.publish(0o600, None)
     claimed.withdraw()
     (problem,) = check_path(directory / ("n" * (spare + 1)))
-    assert "103 bytes, and the kernel allows 102" in problem
+    assert "108 bytes, and a socket of that name can have 107" in problem
     assert "shorter" in problem
+
+
+def test_path_of_a_short_name_leaves_room_for_the_private_directory() -> None:
+    parent = Path("/" + "d" * 94)
+    assert all("shorter" not in p for p in check_path(parent / "socket.sock"))
+    parent = Path("/" + "d" * 98)
+    (problem,) = check_path(parent / "s")
+    assert "101 bytes, and a socket of that name can have 99" in problem
 
 
 def test_missing_directory_is_a_problem(directory: Path) -> None:
@@ -277,7 +285,9 @@ def test_lock_file_of_another_user_is_refused(directory: Path, path: Path) -> No
 def test_private_directory_that_is_something_else_is_refused(
     directory: Path, path: Path
 ) -> None:
-    private = directory / ".kms.sock.d"
+    claimed = claim(path)
+    private = claimed.bind_path.parent
+    claimed.withdraw()
     private.symlink_to(directory)
     assert "not a directory of the daemon's user" in refused(path)
     private.unlink()

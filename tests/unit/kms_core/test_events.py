@@ -18,13 +18,13 @@ def test_an_exception_is_described_by_type_and_places_alone() -> None:
     with pytest.raises(ValueError, match="hunter2") as caught:
         fail("hunter2", 0)
     text = describe_exception(caught.value)
-    assert re.fullmatch(r"ValueError at( test_events\.py:\d+){2}", text)
+    assert re.fullmatch(r"ValueError at( \S*test_events:\d+){2}", text)
 
 
 def test_only_the_innermost_places_are_named() -> None:
     with pytest.raises(ValueError, match="hunter2") as caught:
         fail("hunter2", 50)
-    assert describe_exception(caught.value).count("test_events.py") == 8
+    assert describe_exception(caught.value).count("test_events:") == 8
 
 
 def test_an_exception_that_was_never_raised_has_no_places() -> None:

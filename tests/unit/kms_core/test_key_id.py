@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kms_core.errors import KeyIdMalformed, KeyIdMismatch, ProviderAnswerRefused
@@ -26,6 +26,7 @@ SCHEMES = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,31}", fullmatch=True)
 KIDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(scheme=SCHEMES, kid=KIDS, replaced=st.none() | KIDS)
 def test_native_key_id_comes_back_from_its_text(
     scheme: str, kid: str, replaced: str | None
@@ -36,6 +37,7 @@ def test_native_key_id_comes_back_from_its_text(
     assert not is_legacy(str(key_id))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300) | st.from_regex(r"[a-z.1]*(:[0-9a-z-]*){0,3}"))
 def test_any_text_is_refused_or_is_the_only_spelling(text: str) -> None:
     try:

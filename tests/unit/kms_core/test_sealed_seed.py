@@ -4,7 +4,7 @@ from typing import Any
 
 import cbor2
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kms_core.errors import SealedSeedMalformed
@@ -106,6 +106,7 @@ def test_version_2_is_bound_to_version_purpose_and_key_id() -> None:
     )
 
 
+@settings(deadline=None)
 @given(
     version=st.sampled_from([Version.GO_PLUGIN, Version.DIRECT]),
     kid=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}", fullmatch=True),
@@ -121,6 +122,7 @@ def test_every_sealed_seed_comes_back_from_its_bytes(
     assert len(encode(sealed)) < MAX_SEALED_SEED_BYTES
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=1100)
     | st.binary(max_size=1000).map(lambda tail: HEAD + tail)
@@ -153,6 +155,7 @@ CBOR = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     name=st.sampled_from(["Version", "KID", "Cipher", "IV", "Tag"]),
     value=CBOR,

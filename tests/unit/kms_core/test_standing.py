@@ -238,10 +238,8 @@ def test_only_a_proof_ends_denied(error: KmsError) -> None:
     assert isinstance(denial, KeyDisabled)
     story.looks(A)
     assert (story.phase(), story.action()) == (Phase.DENIED, Probe(A))
-    story.proves(A)
-    assert story.phase() is Phase.READY
-    assert story.standing.denial is None
-    assert story.standing.trouble is None
+    healed = story.proves(A).standing
+    assert (healed.phase, healed.denial, healed.trouble) == (Phase.READY, None, None)
 
 
 def test_a_later_denial_takes_the_place_of_an_earlier() -> None:
@@ -331,6 +329,12 @@ def test_refusals_that_differ_do_not_agree() -> None:
     story = ready()
     for _ in range(5):
         story.fails_to_look(KeyNotFound("x")).fails_to_look(PermissionRefused("x"))
+    assert story.phase() is Phase.READY
+
+
+def test_a_refused_look_and_a_refused_probe_do_not_agree() -> None:
+    story = ready().fails_to_look(PermissionRefused("x"))
+    story.sees(UseFailed(A, PermissionRefused("x")))
     assert story.phase() is Phase.READY
 
 

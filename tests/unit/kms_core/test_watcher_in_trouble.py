@@ -19,6 +19,7 @@ from kms_core.errors import (
     ProviderTimeout,
     ProviderUnreachable,
 )
+from kms_core.fakes import InMemoryKeyProvider
 from kms_core.provider import KeyState
 from kms_core.standing import OnDenied, OnTrouble, Phase
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     from tests.unit.kms_core.conftest import Scene
 
-    from kms_core.provider import Ciphertext
+    from kms_core.fakes import ManualClock
+    from kms_core.provider import Ciphertext, KeyDescription
 
 
 FAIL = {"on_outage": OnTrouble.FAIL, "on_refused": OnTrouble.FAIL}
@@ -518,3 +520,36 @@ async def test_before_the_first_proof_a_report_names_no_key(
     assert brief(scene) == [("starting", "DSM-UNREACHABLE")] * 3
     assert {(r.key_id, r.kid) for r in scene.reports} == {("", "")}
     assert scene.reports[0].next_look_s == 1.0
+
+
+class PatienceRecorded(InMemoryKeyProvider):
+    """Notes how long each look may take, in seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock: ManualClock | None = None
+        self.patience: list[int] = []
+
+    async def describe(
+        self, kid: str | None = None, *, deadline: float
+    ) -> KeyDescription:
+        assert self.clock is not None
+        self.patience.append(round(deadline - self.clock.monotonic()))
+        return await super().describe(kid, deadline=deadline)
+
+
+async def test_a_start_in_trouble_says_why_after_a_second_and_then_has_patience(
+    make_scene: Callable[..., Scene],
+) -> None:
+    provider = PatienceRecorded()
+    provider.outage = ProviderUnreachable("nobody listens")
+    scene = make_scene(provider=provider)
+    provider.clock = scene.clock
+    await scene.start()
+    for _ in range(5):
+        await scene.after(16.0)
+    assert provider.patience[:5] == [1, 2, 4, 8, 10]
+    provider.outage = None
+    await scene.after(60.0)
+    assert scene.phase() is Phase.READY
+    assert provider.patience[-1] == 10

@@ -1,0 +1,152 @@
+"""A pool of connections to DSM: httpx' transport over an aiohttp session of ours.
+
+httpx' own pool is the bottleneck under concurrency, so its requests go over aiohttp's
+(``httpx_aiohttp``). The session is built here, since by itself that transport keeps
+connections for 5 s, ignores most limits and reads certifi's bundle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import aiohttp
+import httpx
+from attrs import define, frozen
+from httpx_aiohttp import AiohttpTransport
+
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from adapters_dsm.proxies import Proxy
+    from adapters_dsm.settings import Endpoint
+
+
+DNS_CACHE_S: Final = 10
+"""For how long an address is used again, in seconds."""
+
+
+@frozen(kw_only=True)
+class Route:
+    """How to get to DSM.
+
+    Attributes:
+        endpoint: Where it is.
+        proxy: The proxy on the way, if there is one.
+        build_context: Makes the SSL context; called in a thread.
+        max_connections: Limit of a pool.
+        keepalive_s: After how many idle seconds a pooled connection is closed.
+    """
+
+    endpoint: Endpoint
+    proxy: Proxy | None
+    build_context: Callable[[], ssl.SSLContext]
+    max_connections: int
+    keepalive_s: float
+
+
+class _Connector(aiohttp.TCPConnector):
+    """aiohttp's connector that can end what it has let go, too.
+
+    A connection whose request was given up is closed politely: it waits up to 30 s for
+    the other end's part of the TLS goodbye, and nobody knows of it any more.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._made: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+
+    async def _create_connection(self, *args: Any, **named: Any) -> Any:
+        protocol = await super()._create_connection(*args, **named)
+        if protocol.transport is not None:
+            self._made.add(protocol.transport)
+        return protocol
+
+    def abort_all(self) -> None:
+        """Close every connection that is still open, without a word."""
+        for transport in self._made:
+            if isinstance(transport, asyncio.WriteTransport):
+                transport.abort()
+
+
+@define(eq=False)
+class Pool:
+    """Connections along one route; entered for each request that uses it.
+
+    Once it is retired, and the last request is over, it closes itself.
+    """
+
+    _transport: AiohttpTransport
+    _connector: _Connector
+    _in_flight: int = 0
+    _retired: bool = False
+
+    @classmethod
+    def on(cls, route: Route, context: ssl.SSLContext, *, single_use: bool) -> Pool:
+        """Return an empty pool.
+
+        Args:
+            route: How to get to DSM.
+            context: Whom to trust.
+            single_use: Whether each connection serves one request and is closed.
+        """
+        if single_use:
+            lifetime: dict[str, Any] = {"force_close": True}
+        else:
+            lifetime = {"keepalive_timeout": route.keepalive_s}
+        connector = _Connector(
+            ssl=context,
+            limit=route.max_connections,
+            ttl_dns_cache=DNS_CACHE_S,
+            **lifetime,
+        )
+        session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+        # verify: without a context the transport would load certifi's bundle.
+        transport = AiohttpTransport(
+            verify=context,
+            trust_env=False,
+            proxy=_httpx_proxy(route.proxy),
+            client=session,
+        )
+        return cls(transport, connector)
+
+    async def request(self, request: httpx.Request) -> httpx.Response:
+        """Send *request* and return the head of the answer; its stream is open."""
+        return await self._transport.handle_async_request(request)
+
+    async def retire(self) -> None:
+        """Close as soon as nothing is in flight."""
+        self._retired = True
+        await self._close_if_done()
+
+    async def __aenter__(self) -> Self:
+        self._in_flight += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._in_flight -= 1
+        await self._close_if_done()
+
+    async def _close_if_done(self) -> None:
+        if not self._retired or self._in_flight:
+            return
+        self._connector.abort_all()
+        await self._transport.aclose()
+        # The loop closes an aborted socket in its next round.
+        await asyncio.sleep(0)
+
+
+def _httpx_proxy(proxy: Proxy | None) -> httpx.Proxy | None:
+    if proxy is None or proxy.authorization is None:
+        return None if proxy is None else httpx.Proxy(proxy.url)
+    # As a header, since aiohttp's proxy_auth knows Latin-1 only and is deprecated.
+    headers = {"Proxy-Authorization": proxy.authorization.reveal()}
+    return httpx.Proxy(proxy.url, headers=headers)
