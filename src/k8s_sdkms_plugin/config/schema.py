@@ -74,6 +74,7 @@ _SCHEMAS: dict[Any, dict[str, Any]] = {
 
 # What rules.py says of single settings, as far as a pattern can say it.
 _HTTPS = "^[Hh][Tt][Tt][Pp][Ss]://"
+_LISTEN = r"^(127\.[0-9.]+|\[[0-9A-Fa-f:]+\]):0*[1-9][0-9]{0,4}$"
 _NARROWER: dict[str, dict[str, Any]] = {
     "sdkms_endpoint": {"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[!-~]+$"},
     "key_name": {"maxLength": MAX_NAME_CHARS},
@@ -81,6 +82,8 @@ _NARROWER: dict[str, dict[str, Any]] = {
     "socket_file": {"pattern": "^(unix://)?/(?!@)"},
     "accept_key_ids": {"items": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
     "ca_file": {"pattern": "^/"},
+    "state_dir": {"pattern": "^/(.*\\S)?$"},
+    "listen": {"pattern": _LISTEN},
     "socket_mode": {"pattern": "^0?[67][0-7]{2}$"},
 }
 

@@ -40,8 +40,13 @@ async def refused(daemon: Daemon, stored: bytes, key_id: str) -> str:
     return caught.value.text
 
 
-async def test_native_seed_is_bound_to_its_key_id(lab: Lab) -> None:
-    daemon = lab.start()
+@pytest.mark.parametrize(
+    ("protection", "version"), [("local-kek", 3), ("direct", 2), (None, 3)]
+)
+async def test_native_seed_is_bound_to_its_key_id(
+    lab: Lab, protection: str | None, version: int
+) -> None:
+    daemon = lab.start(protection=protection)
     status = await daemon.await_ok()
     assert (status.version, status.healthz) == ("v2", "ok")
     assert status.key_id == f"sdkms.v1:{lab.demo.key.kid}"
@@ -51,7 +56,7 @@ async def test_native_seed_is_bound_to_its_key_id(lab: Lab) -> None:
         assert sealed.key_id == status.key_id
         assert await client.decrypt(sealed.ciphertext, sealed.key_id) == seed
     fields = cbor2.loads(sealed.ciphertext)
-    assert (fields["Version"], fields["KID"]) == (2, lab.demo.key.kid)
+    assert (fields["Version"], fields["KID"]) == (version, lab.demo.key.kid)
     assert seed not in sealed.ciphertext
     assert daemon.await_line(event="kms call", method="Encrypt")["uid"] == "u-encrypt"
     text = await refused(daemon, sealed.ciphertext, f"{status.key_id}:{'0' * 8}")

@@ -92,15 +92,17 @@ async def require_coded(call: Awaitable[object], described: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("path", [ENCRYPT, DECRYPT])
 async def test_hostile_answer_is_a_coded_error_and_leaves_no_trace(
-    shared: Lab, path: str
+    lab: Lab, path: str
 ) -> None:
-    daemon = shared.daemon
-    seed = shared.seed()
+    # Direct, so that each call is one of DSM as well.
+    daemon = lab.start(protection="direct")
+    await daemon.await_ok()
+    seed = lab.seed()
     async with daemon.client(1.0) as client:
         sealed = await client.encrypt(seed)
         for described in ANYWHERE + (IN_ENCRYPT if path == ENCRYPT else IN_DECRYPT):
-            armed = fault(shared, path, described)
-            shared.dsm.faults.add(armed)
+            armed = fault(lab, path, described)
+            lab.dsm.faults.add(armed)
             try:
                 if path == ENCRYPT:
                     await require_coded(client.encrypt(seed), described)
@@ -108,12 +110,12 @@ async def test_hostile_answer_is_a_coded_error_and_leaves_no_trace(
                     call = client.decrypt(sealed.ciphertext, sealed.key_id)
                     await require_coded(call, described)
             finally:
-                shared.dsm.faults.clear()
+                lab.dsm.faults.clear()
         again = await client.encrypt(seed)
         assert await client.decrypt(again.ciphertext, again.key_id) == seed
         assert await client.decrypt(sealed.ciphertext, sealed.key_id) == seed
     assert (await daemon.status()).healthz == "ok"
-    assert shared.dsm.journal.count(TRAP) == 0
+    assert lab.dsm.journal.count(TRAP) == 0
     assert INJECTED not in daemon.text()
     assert daemon.process.poll() is None
 

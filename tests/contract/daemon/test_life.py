@@ -150,7 +150,7 @@ async def test_sighup_as_soon_as_the_socket_is_there_ends_nothing(lab: Lab) -> N
 
 
 async def test_sigterm_lets_a_decrypt_in_flight_complete(lab: Lab) -> None:
-    daemon = lab.start()
+    daemon = lab.start(protection="direct")
     await daemon.await_ok()
     seed = lab.seed()
     async with daemon.client(WITHIN_S) as client:
@@ -169,7 +169,7 @@ async def test_sigterm_lets_a_decrypt_in_flight_complete(lab: Lab) -> None:
 
 
 async def test_dsm_that_hangs_does_not_delay_the_end(lab: Lab) -> None:
-    daemon = lab.start()
+    daemon = lab.start(protection="direct")
     await daemon.await_ok()
     async with daemon.client(WITHIN_S) as client:
         sealed = await client.encrypt(lab.seed())

@@ -65,7 +65,7 @@ async def test_reader_that_went_away_does_not_end_the_daemon(lab: Lab) -> None:
 
 
 async def test_calls_are_logged_and_good_status_is_not(lab: Lab) -> None:
-    daemon = lab.start(log_level="debug")
+    daemon = lab.start(log_level="debug", protection="direct")
     await daemon.await_ok()
     async with daemon.client() as client:
         await client.status()

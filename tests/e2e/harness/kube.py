@@ -164,10 +164,11 @@ class KubeApiServer(Program):
 
     def decrypt_calls(self) -> int:
         """Return how many Decrypt calls succeeded since it started."""
-        name = "apiserver_envelope_encryption_kms_operations_latency_seconds_count"
-        wanted = ('grpc_status_code="OK"', "/Decrypt")
-        calls = self._metric(name).items()
-        return sum(int(n) for labels, n in calls if all(w in labels for w in wanted))
+        return self._calls("Decrypt")
+
+    def status_calls(self) -> int:
+        """Return how many Status calls succeeded since it started."""
+        return self._calls("Status")
 
     def key_id_hashes(self, direction: str) -> set[str]:
         """Return the hashes of all key_ids it used since it started.
@@ -226,6 +227,12 @@ class KubeApiServer(Program):
     def stored(self, namespace: str, name: str) -> bytes:
         """Return a Secret as it stands in etcd."""
         return self.etcd.get(self.etcd_key(namespace, name))
+
+    def _calls(self, method: str) -> int:
+        name = "apiserver_envelope_encryption_kms_operations_latency_seconds_count"
+        wanted = ('grpc_status_code="OK"', f"/{method}")
+        calls = self._metric(name).items()
+        return sum(int(n) for labels, n in calls if all(w in labels for w in wanted))
 
     def _metric(self, name: str) -> dict[str, float]:
         lines = self._client.get("/metrics").raise_for_status().text.splitlines()

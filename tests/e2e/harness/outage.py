@@ -127,6 +127,7 @@ class Outage:
         began_s: When DSM went away, on this process's monotonic clock.
         ended_s: When it came back.
         healed_s: When the last party was well again.
+        states: What the daemon of each party logged, since it was last started.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class Outage:
     ) -> None:
         self.parties = {party.name: party for party in parties}
         self.began_s = self.ended_s = self.healed_s = 0.0
+        self.states: dict[str, list[str]] = {}
         self._way_to_dsm = way_to_dsm
         self._least_s = least_s
         self._error: Exception | None = None
@@ -181,7 +183,7 @@ class Outage:
         self._await(self._was_noticed, within_s=150, what="all have noticed")
         for party in parties:
             if party.restarted_within:
-                party.daemon.restart()
+                self._restart(party)
         self._await(self._has_lasted, within_s=360, what="it has lasted")
         self._way_to_dsm.open()
         self.ended_s = time.monotonic()
@@ -189,11 +191,25 @@ class Outage:
         self.healed_s = time.monotonic()
         for party in parties:
             party.user.stop()
+            self.states[party.name] = party.daemon.states()
 
     def _was_noticed(self) -> bool:
         for party in self.parties.values():
-            assert party.daemon.states()[-1] in ("coasting", "degraded"), party.name
+            assert party.daemon.states()[-1:] in (["coasting"], ["degraded"]), (
+                party.name
+            )
         return True
+
+    def _restart(self, party: Party) -> None:
+        # kube-apiserver asks for Status every 20 s, and a restart takes a second or
+        # two. One that it falls into may fail, for 3 s: that is of no interest here.
+        calls = party.kube.status_calls()
+        self._await(
+            lambda: party.kube.status_calls() > calls,
+            within_s=30,
+            what=f"{party.name} was asked for its status",
+        )
+        party.daemon.restart()
 
     def _has_lasted(self) -> bool:
         failing = [party.user for party in self.parties.values() if party.fails]
@@ -202,7 +218,7 @@ class Outage:
 
     def _have_healed(self) -> bool:
         for party in self.parties.values():
-            assert party.daemon.states()[-1] == "ready", party.name
+            assert party.daemon.states()[-1:] == ["ready"], party.name
             last = party.user.turns[-1]
             assert last.at_s > self.ended_s, party.name
             assert last.is_well(), (party.name, last)

@@ -219,10 +219,15 @@ class Daemon(Program):
         return str(json.loads(done.stdout)["key_id"])
 
     def states(self) -> list[str]:
-        """Return the states that it has logged since it was first started."""
+        """Return the states that it has logged since it was last started."""
         whole_lines, _, _ = self.log.read_text().rpartition("\n")
-        lines = map(json.loads, whole_lines.splitlines())
-        return [each["state"] for each in lines if each["event"] == "standing"]
+        found: list[str] = []
+        for line in map(json.loads, whole_lines.splitlines()):
+            if line["event"] == "serving":
+                found.clear()
+            elif line["event"] == "standing":
+                found.append(line["state"])
+        return found
 
     def await_state(self, *states: str, within_s: float) -> None:
         """Wait until the state that it logged last is one of these."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -34,6 +35,8 @@ _SET_BY_OTHERS: Final = re.compile(
 _VARIES: Final = {
     "uuid": re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
     "digest": re.compile(r"\b[0-9a-f]{16}(?=\.\.\.)"),
+    "hash": re.compile(r"\bsha256:[0-9a-f]{64}\b"),
+    "age": re.compile(r"\b(?:[0-9]+[dhms])+(?= ago\b)"),
 }
 
 
@@ -48,6 +51,8 @@ class Site:
         self.config = folder / "config.json"
         self.socket = folder / "run" / "socket.sock"
         self.demo = folder / "demo"
+        self.state = folder / "state"
+        self.listener = f"127.0.0.1:{_free_port()}"
         self._outputs: dict[str, str] = {}
         self._processes: list[subprocess.Popen[str]] = []
 
@@ -120,31 +125,42 @@ class Site:
         kept = {k: v for k, v in os.environ.items() if not _SET_BY_OTHERS.fullmatch(k)}
         return kept | {"PATH": f"{BIN}:{self.folder}/bin:{os.environ['PATH']}"}
 
-    def _paths(self) -> dict[str, Path]:
+    def _paths(self) -> dict[str, Path | str]:
         return {
             "/etc/fortanix/k8s-sdkms-plugin.json": self.config,
             "/var/run/kms-plugin": self.socket.parent,
+            "/var/lib/k8s-sdkms-plugin": self.state,
+            "127.0.0.1:9472": self.listener,
             "/tmp/kms-demo": self.demo,  # noqa: S108 - as the README calls it
         }
 
 
-def read_until(stream: IO[str] | None, word: str) -> str:
-    """Return the first line with *word*; fail if the stream ends before."""
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def read_until(stream: IO[str] | None, *words: str) -> str:
+    """Return the line that brings the last of *words*; fail if the stream ends before."""
     assert stream is not None
     seen: list[str] = []
+    missing = set(words)
     deadline = time.monotonic() + TIMEOUT_S
     for line in stream:
         seen.append(line)
-        if word in line:
+        missing -= {word for word in missing if word in line}
+        if not missing:
             return line
         assert time.monotonic() < deadline, seen
-    raise AssertionError(f"it ended without {word!r}: {seen}")
+    raise AssertionError(f"it ended without {missing}: {seen}")
 
 
 def numbered(text: str) -> str:
     """Return *text* with what varies replaced by numbers, in order of appearance.
 
-    So two texts are equal if they differ in UUIDs and digests alone, and in each the
+    So two texts are equal if they differ in such alone (UUIDs, digests), and in each the
     same ones stand in the same places.
     """
     for kind, pattern in _VARIES.items():

@@ -12,33 +12,58 @@ from tests.unit.docs.independent import Seed
 from tests.unit.docs.support import vectors
 
 from kms_core import (
+    AnnouncedKey,
+    AnyVersionEnvelope,
     Ciphertext,
+    EnvelopedSeed,
     KeyDescription,
     KeyProvider,
+    LocalKekEnvelope,
     NativeKeyId,
     NativeNaming,
+    NoStore,
     ProviderEnvelope,
     SealedSeed,
     Version,
     go_plugin_key_id,
 )
 from kms_core.errors import KmsError, SealedSeedMalformed, SealedSeedNotAuthentic
+from kms_core.fakes import ManualClock, SeededRandomness
 from kms_core.limits import MAX_KEY_ID_BYTES, MAX_SEALED_SEED_BYTES, MAX_SEED_BYTES
-from kms_core.sealed_seed import aad_for_seed, decode, encode
+from kms_core.sealed_seed import (
+    aad_for_enveloped_seed,
+    aad_for_local_kek,
+    aad_for_seed,
+    decode,
+    encode,
+)
 
 
-SEALED = [
+BY_DSM = [
     vector
     for mark in ("version 1", "version 2", "version 2 after a rotation")
     for vector in vectors(mark)
 ]
+BY_LOCAL_KEK = [
+    vector
+    for mark in ("version 3", "version 3 after a rotation")
+    for vector in vectors(mark)
+]
+SEALED = [*BY_DSM, *BY_LOCAL_KEK]
+REFUSED = [
+    refused
+    for mark in ("refused", "refused, version 3")
+    for refused in vectors(mark)[0].items()
+]
+KIDS = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._/-]{0,199}\Z")
 
 
 class DsmOfTheVectors(KeyProvider):
-    """Opens what the key of the vectors made."""
+    """Has the key of a vector, and chooses its nonce."""
 
-    def __init__(self, kek: bytes) -> None:
-        self._aes = AESGCM(kek)
+    def __init__(self, vector: dict[str, str]) -> None:
+        self._aes = AESGCM(bytes.fromhex(vector["kek"]))
+        self._iv = bytes.fromhex(vector["iv"])
 
     async def aclose(self) -> None:
         pass
@@ -49,7 +74,8 @@ class DsmOfTheVectors(KeyProvider):
     async def _encrypt(
         self, kid: str, plaintext: bytes, aad: bytes | None, deadline: float
     ) -> Ciphertext:
-        raise AssertionError
+        sealed = self._aes.encrypt(self._iv, plaintext, aad)
+        return Ciphertext(sealed[:-16], self._iv, sealed[-16:])
 
     async def _decrypt(
         self, kid: str, ciphertext: Ciphertext, aad: bytes | None, deadline: float
@@ -61,23 +87,59 @@ class DsmOfTheVectors(KeyProvider):
             raise SealedSeedNotAuthentic("not of this key") from None
 
 
-def envelope(vector: dict[str, str]) -> ProviderEnvelope:
+class RandomnessOfTheVectors(SeededRandomness):
+    """Gives the local KEK of a vector, and its salt."""
+
+    def __init__(self, vector: dict[str, str]) -> None:
+        super().__init__()
+        self._tokens = [bytes.fromhex(vector[name]) for name in ("local_kek", "salt")]
+
+    def token(self, size: int) -> bytes:
+        token = self._tokens.pop(0)
+        assert len(token) == size
+        return token
+
+
+def envelope(vector: dict[str, str]) -> AnyVersionEnvelope:
+    """Return an envelope that writes the version of *vector*, as it was written."""
     (first, *_) = vectors("go-plugin key_ids")
-    return ProviderEnvelope(
-        DsmOfTheVectors(bytes.fromhex(vector["kek"])),
-        Version.DIRECT,
-        "sdkms.v1",
-        frozenset({first["key_id"]}),
+    provider = DsmOfTheVectors(vector)
+    version = Version(int(vector["version"]))
+    local = version is Version.LOCAL_KEK
+    return AnyVersionEnvelope(
+        ProviderEnvelope(
+            provider,
+            Version.DIRECT if local else version,
+            "sdkms.v1",
+            frozenset({first["key_id"]}),
+        ),
+        LocalKekEnvelope(
+            provider,
+            "sdkms.v1",
+            clock=ManualClock(),
+            randomness=RandomnessOfTheVectors(vector) if local else SeededRandomness(),
+            store=NoStore(),
+        ),
+        writes_local_keks=local,
     )
 
 
-def as_ours(vector: dict[str, str]) -> SealedSeed:
-    parts = (bytes.fromhex(vector[name]) for name in ("cipher", "iv", "tag"))
+def as_ours(vector: dict[str, str]) -> SealedSeed | EnvelopedSeed:
+    made = Ciphertext(
+        *(bytes.fromhex(vector[name]) for name in ("cipher", "iv", "tag"))
+    )
     version = Version(int(vector["version"]))
-    return SealedSeed(version, vector["kid"], Ciphertext(*parts))
+    if version is not Version.LOCAL_KEK:
+        return SealedSeed(version, vector["kid"], made)
+    salt, inner = (bytes.fromhex(vector[name]) for name in ("salt", "inner"))
+    return EnvelopedSeed(vector["kid"], made, salt, inner)
 
 
-@pytest.mark.parametrize("vector", SEALED, ids=lambda v: v["key_id"])
+def named(vector: dict[str, str]) -> str:
+    return f"{vector['version']} {vector['key_id']}"
+
+
+@pytest.mark.parametrize("vector", SEALED, ids=named)
 async def test_every_vector_opens(vector: dict[str, str]) -> None:
     deadline = asyncio.get_running_loop().time() + 10
     opened = await envelope(vector).open(
@@ -86,7 +148,17 @@ async def test_every_vector_opens(vector: dict[str, str]) -> None:
     assert opened.hex() == vector["seed"]
 
 
-@pytest.mark.parametrize("vector", SEALED, ids=lambda v: v["key_id"])
+@pytest.mark.parametrize("vector", SEALED, ids=named)
+async def test_every_vector_is_what_we_seal(vector: dict[str, str]) -> None:
+    deadline = asyncio.get_running_loop().time() + 10
+    key = AnnouncedKey(vector["kid"], vector["key_id"])
+    sealed = await envelope(vector).seal(
+        bytes.fromhex(vector["seed"]), key, deadline=deadline
+    )
+    assert sealed.hex() == vector["sealed"]
+
+
+@pytest.mark.parametrize("vector", SEALED, ids=named)
 async def test_no_vector_opens_under_the_key_id_of_another(
     vector: dict[str, str],
 ) -> None:
@@ -105,13 +177,22 @@ def test_every_vector_is_written_and_read(vector: dict[str, str]) -> None:
     assert decode(sealed) == as_ours(vector)
 
 
-@pytest.mark.parametrize("vector", SEALED, ids=lambda v: v["key_id"])
-def test_additional_data_of_every_vector(vector: dict[str, str]) -> None:
+@pytest.mark.parametrize("vector", BY_DSM, ids=named)
+def test_additional_data_of_every_seed_that_dsm_seals(vector: dict[str, str]) -> None:
     found = aad_for_seed(Version(int(vector["version"])), vector["key_id"])
     assert (found or b"").hex() == vector["aad"]
 
 
-@pytest.mark.parametrize(("what", "sealed"), vectors("refused")[0].items())
+@pytest.mark.parametrize("vector", BY_LOCAL_KEK, ids=named)
+def test_additional_data_of_both_layers(vector: dict[str, str]) -> None:
+    sealed = decode(bytes.fromhex(vector["sealed"]))
+    assert isinstance(sealed, EnvelopedSeed)
+    assert aad_for_local_kek(vector["key_id"]).hex() == vector["aad"]
+    inner = aad_for_enveloped_seed(vector["key_id"], sealed.kid, sealed.wrapped)
+    assert inner.hex() == vector["inner_aad"]
+
+
+@pytest.mark.parametrize(("what", "sealed"), REFUSED)
 def test_what_must_be_refused_is_refused(what: str, sealed: str) -> None:
     with pytest.raises(SealedSeedMalformed):
         decode(bytes.fromhex(sealed))
@@ -147,8 +228,8 @@ def test_limits_of_the_document() -> None:
 
 
 @given(
-    version=st.sampled_from(Version),
-    kid=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._/-]{0,199}\Z"),
+    version=st.sampled_from([Version.GO_PLUGIN, Version.DIRECT]),
+    kid=KIDS,
     cipher=st.binary(min_size=1, max_size=512),
     iv=st.binary(max_size=64),
     tag=st.binary(max_size=16),
@@ -162,8 +243,29 @@ def test_ours_and_the_independent_writer_agree(
 
 
 @given(
+    kid=KIDS,
+    wrapped=st.builds(
+        Ciphertext,
+        st.binary(min_size=1, max_size=64),
+        st.binary(max_size=64),
+        st.binary(max_size=64),
+    ),
+    salt=st.binary(min_size=32, max_size=32),
+    inner=st.binary(min_size=17, max_size=528),
+)
+def test_ours_and_the_independent_writer_agree_on_version_3(
+    kid: str, wrapped: Ciphertext, salt: bytes, inner: bytes
+) -> None:
+    made = (wrapped.cipher, wrapped.iv, wrapped.tag)
+    written = independent.write(Seed(3, kid, *made, salt, inner))
+    ours = EnvelopedSeed(kid, wrapped, salt, inner)
+    assert encode(ours) == written
+    assert decode(written) == ours
+
+
+@given(
     vector=st.sampled_from([*SEALED, *vectors("encoding")]),
-    place=st.integers(0, 140),
+    place=st.integers(0, 225),
     instead=st.binary(max_size=2),
 )
 def test_ours_and_the_independent_reader_refuse_the_same(

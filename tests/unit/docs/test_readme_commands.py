@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from tests.unit.docs.site_of_readme import Site, numbered, read_until
 from tests.unit.docs.support import README, ROOT, Block, Page, vectors
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 PAGE = Page.read(README)
 RUN = [block for block in PAGE.blocks if block.mark == "run"]
 MARKS = {
+    "alerts",
     "config",
     "daemon",
     "daemon of the unchanged file",
@@ -52,11 +54,14 @@ def site() -> Iterator[Site]:
                 "api_key": (folder / "dsm" / "api-key").read_text(),
                 "ca_file": emulator["ca_file"],
                 "socket_file": str(site.socket),
+                "state_dir": str(site.state),
+                "listen": site.listener,
             }
             write_private(site.config, json.dumps(settings))
             site.socket.parent.mkdir(mode=0o700)
+            site.state.mkdir(mode=0o700)
             daemon = site.start(PAGE.block("daemon").text)
-            read_until(daemon.stderr, '"ready"')
+            read_until(daemon.stderr, '"ready"', '"listening"')
             yield site
     finally:
         shutil.rmtree(folder)
@@ -129,6 +134,21 @@ def test_key_id_is_found_in_what_etcd_holds(site: Site) -> None:
     expected = PAGE.after(block)
     assert expected is not None
     assert printed == expected.text
+
+
+def test_alerts_name_what_the_listener_shows(site: Site) -> None:
+    expressions = PAGE.block("alerts").text.splitlines()
+    answer = httpx.get(f"http://{site.listener}/metrics", trust_env=False)
+    shown = set(re.findall(r"(?m)^# TYPE (\w+)", answer.text))
+    states = set(re.findall(r'(?m)^\w+_state\{state="(\w+)"\}', answer.text))
+
+    named = [re.findall(r"k8s_sdkms_plugin_\w+", line) for line in expressions]
+    named_states = re.findall(r'\{state=~?"([\w|]+)"', PAGE.block("alerts").text)
+
+    assert all(named)
+    assert {name for names in named for name in names} <= shown
+    assert {state for names in named_states for state in names.split("|")} <= states
+    assert set(re.findall(r"`(k8s_sdkms_plugin_\w+)`", PAGE.prose)) <= shown
 
 
 def test_unchanged_file_of_the_go_plugin_serves_as_it_did(site: Site) -> None:

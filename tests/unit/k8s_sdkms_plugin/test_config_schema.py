@@ -26,6 +26,10 @@ BEYOND_A_SCHEMA = [
     ("sdkms_endpoint", "https://dsm.example.com\n"),  # Python's $ takes a last newline
     ("coast_for", "1h\n"),
     ("coast_for", "9" * 50 + "s"),
+    ("listen", "127.0.0.1:9472\n"),
+    ("listen", "127.0.0.1:65536"),
+    ("listen", "[::]:9472"),
+    ("listen", "127.0.0.256:9472"),
 ]
 
 

@@ -822,6 +822,13 @@ async def test_versions_1_and_2_are_left_to_another_envelope(
     assert proven.calls() == []
 
 
+async def test_version_3_is_left_to_this_one(proven: Node) -> None:
+    direct = ProviderEnvelope(proven.provider, Version.DIRECT, "sdkms.v1", frozenset())
+    stored = encode(await proven.seal())
+    with pytest.raises(SealedSeedMalformed, match="of Version 3"):
+        await direct.open(stored, proven.key().key_id, deadline=proven.soon())
+
+
 # Neither can be passed off as the other.
 
 

@@ -52,6 +52,7 @@ ERRORS = [cls("x") for cls in error_classes()] + [
 keys = st.sampled_from(KEYS)
 kids = st.sampled_from([None, "a", "b", "c"])
 errors = st.sampled_from(ERRORS)
+denials = st.sampled_from([e for e in ERRORS if e.meaning is Meaning.DENIED])
 pauses = st.sampled_from([0.0, 0.5, 1.0, 29.0, 61.0, 3600.0, 12 * 3600.0, 30 * 3600.0])
 policies = st.builds(
     Policy,
@@ -106,6 +107,15 @@ class AnyOrder(RuleBasedStateMachine):
     ) -> None:
         for _ in range(times):
             self.see(LookFailed(error, self.known(kid)), pause_s)
+
+    @precondition(lambda self: self.standing.announced is None)
+    @rule(denial=denials, error=errors, pause_s=pauses)
+    def start_with_a_denied_key(
+        self, denial: KmsError, error: KmsError, pause_s: float
+    ) -> None:
+        self.see(LookFailed(denial), pause_s)
+        self.see(LookFailed(denial), 1.0)
+        self.see(LookFailed(error), pause_s)
 
     def known(self, kid: str | None) -> str | None:
         """Return what the watcher says: once a key is announced, it looks at that."""
