@@ -18,7 +18,7 @@ import asyncio
 import base64
 import functools
 import json
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import httpx
 
@@ -42,6 +42,7 @@ from adapters_dsm.tls import build_context
 from adapters_dsm.transport import Connections
 from kms_core.errors import KeyNotFound, SealedSeedNotAuthentic
 from kms_core.limits import MAX_SEED_BYTES
+from kms_core.pacer import Pacer
 from kms_core.provider import Ciphertext, KeyDescription, KeyProvider
 
 
@@ -51,6 +52,11 @@ if TYPE_CHECKING:
     from adapters_dsm.settings import DsmSettings
     from kms_core.ports import Clock, Randomness, Telemetry
 
+
+START_GAP: Final = 16
+"""Event-loop iterations between the starts of two encrypts or decrypts; each takes some
+20 us when nothing else runs, so that a start waits for less than DSM takes.
+"""
 
 T = TypeVar("T")
 
@@ -86,6 +92,7 @@ class DsmKeyProvider(KeyProvider):
         self._selector = settings.selector
         self._clock = clock
         self._retries = Retries(clock, randomness)
+        self._pacer = Pacer(START_GAP)
         self._connections = Connections(
             Route(
                 endpoint=endpoint,
@@ -166,6 +173,7 @@ class DsmKeyProvider(KeyProvider):
             _require_ok("encrypt", answer, where)
             return read_ciphertext(answer, key, plaintext, where)
 
+        await self._pacer.turn()
         request = Request("encrypt", key, self._encrypt_url, body)
         return await self._ask(request, read, deadline)
 
@@ -188,6 +196,7 @@ class DsmKeyProvider(KeyProvider):
             _require_ok("decrypt", answer, where)
             return read_plaintext(answer, key, len(ciphertext.cipher), where)
 
+        await self._pacer.turn()
         request = Request("decrypt", key, self._decrypt_url, body)
         return await self._ask(request, read, deadline)
 

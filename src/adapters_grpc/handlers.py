@@ -33,7 +33,6 @@ from kms_core.ports import call_uid
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from adapters_grpc.pacer import Pacer
     from kms_core.ports import Event, Telemetry
     from kms_core.service import KmsService
 
@@ -70,13 +69,11 @@ class KmsHandlers:
     Args:
         service: The use cases.
         telemetry: Gets a CallFinished for each call, and an Unexpected for each defect.
-        pacer: Spreads the starts of Encrypt and Decrypt, so that Status stays quick.
     """
 
-    def __init__(self, service: KmsService, telemetry: Telemetry, pacer: Pacer) -> None:
+    def __init__(self, service: KmsService, telemetry: Telemetry) -> None:
         self._service = service
         self._telemetry = telemetry
-        self._pacer = pacer
 
     def serve_on(self, server: grpc.aio.Server) -> None:
         """Make *server*, which has not started yet, answer the three methods.
@@ -96,7 +93,7 @@ class KmsHandlers:
         server.add_registered_method_handlers(SERVICE, methods)
 
     async def status(self, raw: bytes, context: Context) -> bytes:
-        """Answer Status, from memory: no pacing and no waiting."""
+        """Answer Status, from memory and without waiting."""
         return await self._guarded("Status", self._status, raw, context)
 
     async def encrypt(self, raw: bytes, context: Context) -> bytes:
@@ -147,7 +144,6 @@ class KmsHandlers:
         deadline = _deadline(context, call)
         request = _parsed(EncryptRequest, raw)
         _take_uid(request.uid, call)
-        await self._pacer.turn()
         answer = await self._service.encrypt(request.plaintext, deadline=deadline)
         call.key_id = answer.key_id
         return EncryptResponse(
@@ -159,7 +155,6 @@ class KmsHandlers:
         request = _parsed(DecryptRequest, raw)
         _take_uid(request.uid, call)
         call.key_id = _fit_for_log(request.key_id)
-        await self._pacer.turn()
         plaintext = await self._service.decrypt(
             request.ciphertext,
             request.key_id,

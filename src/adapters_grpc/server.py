@@ -9,7 +9,6 @@ from urllib.parse import quote
 import grpc.aio
 
 from adapters_grpc.handlers import KmsHandlers
-from adapters_grpc.pacer import Pacer
 from adapters_grpc.unix_socket import SocketRefused, UnixSocket, claim
 
 
@@ -25,9 +24,6 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024
 
 MAX_CONCURRENT_STREAMS: Final = 1024
 """Calls at once on one connection; kube-apiserver may send 100 (contract T11)."""
-
-START_GAP: Final = 16
-"""Event-loop iterations between the starts of two Encrypts or Decrypts."""
 
 GRACE_S: Final = 5.0
 """How long calls in flight may take to end once the server stops."""
@@ -66,7 +62,7 @@ class KmsServer:
         mode: int = 0o600,
         gid: int | None = None,
     ) -> None:
-        self._handlers = KmsHandlers(service, telemetry, Pacer(START_GAP))
+        self._handlers = KmsHandlers(service, telemetry)
         self._path = path
         self._mode = mode
         self._gid = gid

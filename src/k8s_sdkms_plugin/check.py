@@ -105,6 +105,7 @@ async def _look_around(loaded: LoadedConfig, config: PluginConfig) -> list[Item]
         remedy = "name another group in socket_group"
         items.append(Item("error", "socket_group", refusal.text, remedy))
         config = attrs.evolve(config, socket_group=None)
+    items += _state_dir(config)
     async with _parts(loaded, config) as parts:
         items += await _ask_dsm(parts)
     return items

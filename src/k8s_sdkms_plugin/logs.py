@@ -18,9 +18,11 @@ import attrs
 import structlog
 
 from k8s_sdkms_plugin.config.model import LogFormat, LogLevel
+from k8s_sdkms_plugin.state_dir import StateUnusable
 from kms_core.events import (
     CallFinished,
     ProviderCallFinished,
+    SecretsDropped,
     StandingReported,
     Unexpected,
 )
@@ -208,6 +210,8 @@ def _level_of(event: Event) -> LogLevel | None:
             level = LogLevel.INFO
         case StandingReported():
             level = LogLevel.WARNING
+        case StateUnusable() | SecretsDropped():
+            level = LogLevel.WARNING
         case Unexpected():
             level = LogLevel.ERROR
     return level
@@ -216,6 +220,8 @@ def _level_of(event: Event) -> LogLevel | None:
 _NAMES: Final[dict[type[Event], str]] = {
     CallFinished: "kms call",
     ProviderCallFinished: "dsm call",
+    SecretsDropped: "secrets dropped",
     StandingReported: "standing",
+    StateUnusable: "state unusable",
     Unexpected: "unexpected",
 }

@@ -24,6 +24,7 @@ from k8s_sdkms_plugin.cli import main
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
 
     from tests.contract.daemon.support import Lab
 
@@ -217,3 +218,24 @@ async def test_check_beside_a_running_daemon_passes(shared: Lab) -> None:
     done = run("check", "--config", shared.daemon.config)
     assert done.returncode == 0, done.stdout
     assert (await shared.daemon.status()).healthz == "ok"
+
+
+def test_state_folder_is_looked_at(
+    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    well = Found(lab.config(state_dir=str(tmp_path)), capsys)
+    assert (well.code, well.levels()["state_dir"]) == (0, "ok")
+    missing = Found(lab.config(state_dir=str(tmp_path / "missing")), capsys)
+    assert missing.code == 1
+    assert missing.error()["about"] == "state_dir"
+
+
+def test_rotation_that_the_format_hides_is_an_error(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = lab.config(write_format="go-plugin")
+    assert Found(config, capsys).code == 0
+    lab.dsm.rekey(KEY_NAME)
+    found = Found(config, capsys)
+    assert found.code == 1
+    assert found.error()["found"].startswith("ROTATION-HIDDEN: ")

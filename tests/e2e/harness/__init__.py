@@ -2,5 +2,6 @@
 
 ``program`` starts and stops processes, ``etcd``, ``kube`` and ``plugin`` know their
 own, ``stored`` reads and writes the encrypted objects that kube-apiserver keeps, and
-``go_plugin`` makes those of our predecessor.
+``go_plugin`` makes those of our predecessor. ``relay`` is the way to DSM, which
+``outage`` closes under several clusters; ``writer`` is one user of one.
 """

@@ -143,7 +143,7 @@ def _free_port() -> int:
 
 
 def read_until(stream: IO[str] | None, *words: str) -> str:
-    """Return the line that brings the last of *words*; fail if the stream ends before."""
+    """Return the line with the last of *words*; fail if the stream ends before."""
     assert stream is not None
     seen: list[str] = []
     missing = set(words)
@@ -160,8 +160,8 @@ def read_until(stream: IO[str] | None, *words: str) -> str:
 def numbered(text: str) -> str:
     """Return *text* with what varies replaced by numbers, in order of appearance.
 
-    So two texts are equal if they differ in such alone (UUIDs, digests), and in each the
-    same ones stand in the same places.
+    So two texts are equal if they differ in such (UUIDs, digests) alone, and in each
+    the same ones stand in the same places.
     """
     for kind, pattern in _VARIES.items():
         names: dict[str, str] = {}

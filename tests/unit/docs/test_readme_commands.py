@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -134,6 +135,13 @@ def test_key_id_is_found_in_what_etcd_holds(site: Site) -> None:
     expected = PAGE.after(block)
     assert expected is not None
     assert printed == expected.text
+
+
+def test_hash_of_the_readme_is_that_of_its_key_id() -> None:
+    (block,) = (b for b in PAGE.blocks if "key_id hash" in b.text)
+    (key_id,) = re.findall(r"(?m)^key_id  +(.+)$", block.text)
+    hashed = hashlib.sha256(key_id.encode()).hexdigest()
+    assert f"key_id hash    sha256:{hashed}\n" in block.text
 
 
 def test_alerts_name_what_the_listener_shows(site: Site) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from adapters_grpc.pacer import Pacer
+from kms_core.pacer import Pacer
 
 
 async def iterations(count: int) -> None:
