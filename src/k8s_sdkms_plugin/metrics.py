@@ -16,7 +16,8 @@ from prometheus_client.registry import Collector
 
 from k8s_sdkms_plugin.event_counts import PREFIX
 from k8s_sdkms_plugin.version import version
-from kms_core.standing import Phase, Ticked, step
+from kms_core.standing import Phase, Ticked
+from kms_core.transitions import step
 
 
 if TYPE_CHECKING:

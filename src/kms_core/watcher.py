@@ -40,9 +40,9 @@ from kms_core.standing import (
     Ticked,
     UseFailed,
     meaning_of,
-    step,
 )
 from kms_core.store import NoStore, StateStore
+from kms_core.transitions import step
 
 
 if TYPE_CHECKING:

@@ -48,8 +48,8 @@ from kms_core.standing import (
     Standing,
     Ticked,
     UseFailed,
-    step,
 )
+from kms_core.transitions import step
 
 
 A = AnnouncedKey("a", "sdkms.v1:a")

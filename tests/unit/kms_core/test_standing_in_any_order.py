@@ -35,8 +35,8 @@ from kms_core.standing import (
     Ticked,
     UseFailed,
     meaning_of,
-    step,
 )
+from kms_core.transitions import step
 
 
 KEYS = [
