@@ -200,7 +200,7 @@ def _coast_for(value: float) -> list[Finding]:
 def _probe_interval(value: float) -> list[Finding]:
     if value < _MIN_PROBE_INTERVAL_S:
         what = "is less than a minute, and DSM bills each probe"
-        return [error("probe_interval", what, 'use at least "1m"')]
+        return [warning("probe_interval", what, 'use at least "1m"')]
     return []
 
 
