@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 
 QUEUE_LINES: Final = 4096
+GATHER_S: Final = 0.005
+"""How long the writer looks away when no line waits, in seconds."""
 CLOSE_S: Final = 0.3
 """How long the end may wait for a reader of the log, in seconds."""
 
@@ -107,7 +109,7 @@ class LogWriter:
         self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _write_all(self) -> None:
-        while (line := self._queue.get()) is not None:
+        while (line := self._next()) is not None:
             if not self._write(self._render(line)):
                 self._unwritten += 1
                 continue
@@ -121,6 +123,16 @@ class LogWriter:
                 )
                 if self._write(self._render(note)):
                     self._told += lost
+
+    def _next(self) -> _Line | None:
+        """Return the next line, or None at the end.
+
+        Where none waits, a few are let gather first: under load this thread wakes up
+        for a dozen lines, and not for each, which would take the event loop's time.
+        """
+        if self._queue.empty():
+            time.sleep(GATHER_S)
+        return self._queue.get()
 
     def _write(self, text: str) -> bool:
         """Return whether *text* was written; without a reader the daemon goes on."""
