@@ -3,6 +3,8 @@
 - ``warm``: Decrypt and Encrypt through the socket, one in flight, DSM at 20 ms: calls a
   second, and how many times as many as one DSM round trip allows;
 - ``load``: Decrypts a second with 64 in flight, and Status meanwhile;
+- ``load_go``: the same by Kubernetes' own Go client (``go_client/``), where there is a Go,
+  at the log level ``info``, whose line for each call is part of the price;
 - ``cipher``: microseconds of CPU of one open and one seal, with all that we add, but
   without gRPC;
 - ``cold``: seeds sealed over as many restarts of the daemon; then a new daemon opens
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from adapters_grpc.messages import EncryptResponse
 
 
+GO_CLIENT = Path(__file__).with_name("go_client")
 LATENCY_MS = 20
 IN_FLIGHT = 64
 
@@ -143,6 +147,16 @@ def _paths(counted: Any) -> list[tuple[str, int]]:
     return list(counted["path"].items())
 
 
+def go_client_figures(socket: Path) -> dict[str, float] | None:
+    """Return what Kubernetes' own client measures, or None without a Go."""
+    if shutil.which("go") is None:
+        return None
+    run = ["go", "run", ".", str(socket), str(IN_FLIGHT), "6"]
+    done = subprocess.run(run, cwd=GO_CLIENT, check=True, stdout=subprocess.PIPE)
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
 async def growth_figures(socket: Path, pid: int, calls: int) -> dict[str, float]:
     """Return memory before and after *calls* warm Decrypts, 64 in flight."""
     async with KmsClient(socket, timeout_s=10) as client:
@@ -207,6 +221,9 @@ def main() -> None:
             figures["load"] = status_figures(socket)["target"]
             calls = arguments.growth_calls
             figures["growth"] = asyncio.run(growth_figures(socket, process.pid, calls))
+        with daemon(write_config(folder, described, log_level="info"), quiet=True):
+            asyncio.run(until_ready(socket, time.monotonic()))
+            figures["load_go"] = go_client_figures(socket)
         figures["cold"] = {}
         lives = arguments.restarts
         for label, more, restarts, each in (

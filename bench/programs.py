@@ -53,9 +53,11 @@ def write_config(folder: Path, described: dict[str, Any], **more: str) -> Path:
 
 
 @contextlib.contextmanager
-def daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the daemon."""
-    with subprocess.Popen([*US, "serve", "--config", str(config)]) as process:
+def daemon(config: Path, *, quiet: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the daemon, and hide its log if *quiet*."""
+    command = [*US, "serve", "--config", str(config)]
+    stderr = subprocess.DEVNULL if quiet else None
+    with subprocess.Popen(command, stderr=stderr) as process:
         try:
             yield process
         finally:

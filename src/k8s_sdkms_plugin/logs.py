@@ -7,12 +7,14 @@ lines and counts them, and the writer says so once it can write again.
 from __future__ import annotations
 
 import datetime as dt
+import functools
+import json
 import os
 import queue
 import select
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 import structlog
@@ -34,8 +36,10 @@ if TYPE_CHECKING:
 
 
 QUEUE_LINES: Final = 4096
+WRITE_LINES: Final = 256
+"""How many lines one write may hold."""
 GATHER_S: Final = 0.005
-"""How long the writer looks away when no line waits, in seconds."""
+"""How long the writer lets lines gather after the first, in seconds."""
 CLOSE_S: Final = 0.3
 """How long the end may wait for a reader of the log, in seconds."""
 
@@ -43,14 +47,13 @@ _LEVELS: Final = {level: rank for rank, level in enumerate(LogLevel)}
 _STDERR: Final = 2
 
 
-@attrs.frozen
-class _Line:
-    """A log line that is not rendered yet."""
+class _Line(NamedTuple):
+    """A log line that is not rendered yet; its fields are asked for by the writer."""
 
     at: dt.datetime
     level: LogLevel
     event: str
-    fields: dict[str, Any]
+    fields: Callable[[], dict[str, Any]]
 
 
 class LogWriter:
@@ -79,7 +82,8 @@ class LogWriter:
         self._told = 0
         self._least = _LEVELS[level]
         self._descriptor = descriptor
-        self._queue: queue.Queue[_Line | None] = queue.Queue(queue_lines)
+        self._queue: queue.SimpleQueue[_Line | None] = queue.SimpleQueue()
+        self._queue_lines = queue_lines
         self._render = _renderer(log_format)
         # A daemon thread: one that is stuck in a write must not keep the process.
         self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
@@ -91,27 +95,33 @@ class LogWriter:
 
     def log(self, level: LogLevel, event: str, **fields: object) -> None:
         """Queue a line; never waits. Fields that are None are left out."""
-        if not self.wants(level):
-            return
-        line = _Line(dt.datetime.now(dt.UTC), level, event, fields)
-        try:
-            self._queue.put_nowait(line)
-        except queue.Full:
+        if self.wants(level):
+            self.put(level, event, lambda: fields)
+
+    def put(
+        self, level: LogLevel, event: str, fields: Callable[[], dict[str, Any]]
+    ) -> None:
+        """Queue a line of a level that is wanted; never waits.
+
+        Args:
+            level: Its level.
+            event: What it says.
+            fields: Called by the writer's thread.
+        """
+        if self._queue.qsize() >= self._queue_lines:
             self.dropped += 1
+            return
+        self._queue.put(_Line(dt.datetime.now(dt.UTC), level, event, fields))
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """Write what waits, for at most *timeout_s* seconds."""
-        deadline = time.monotonic() + timeout_s
-        try:
-            self._queue.put(None, timeout=timeout_s)
-        except queue.Full:
-            return
-        self._thread.join(max(0.0, deadline - time.monotonic()))
+        self._queue.put(None)
+        self._thread.join(timeout_s)
 
     def _write_all(self) -> None:
-        while (line := self._next()) is not None:
-            if not self._write(self._render(line)):
-                self._unwritten += 1
+        while lines := self._next():
+            if not self._write("".join(map(self._render, lines))):
+                self._unwritten += len(lines)
                 continue
             lost = self.dropped + self._unwritten - self._told
             if lost:
@@ -119,24 +129,34 @@ class LogWriter:
                     dt.datetime.now(dt.UTC),
                     LogLevel.WARNING,
                     "log lines dropped",
-                    {"count": lost},
+                    lambda: {"count": lost},  # noqa: B023 - rendered at once
                 )
                 if self._write(self._render(note)):
                     self._told += lost
 
-    def _next(self) -> _Line | None:
-        """Return the next line, or None at the end.
+    def _next(self) -> list[_Line]:
+        """Wait for lines; return some, or none at the end.
 
-        Where none waits, a few are let gather first: under load this thread wakes up
-        for a dozen lines, and not for each, which would take the event loop's time.
+        After the first a few more are let gather: under load this thread wakes up for
+        a dozen lines, and not for each, which would take the event loop's time.
         """
+        first = self._queue.get()
+        if first is None:
+            return []
+        lines = [first]
         if self._queue.empty():
             time.sleep(GATHER_S)
-        return self._queue.get()
+        while len(lines) < WRITE_LINES and not self._queue.empty():
+            line = self._queue.get()
+            if line is None:
+                self._queue.put(None)
+                break
+            lines.append(line)
+        return lines
 
     def _write(self, text: str) -> bool:
         """Return whether *text* was written; without a reader the daemon goes on."""
-        rest = text.encode("utf-8", "replace") + b"\n"
+        rest = text.encode("utf-8", "replace")
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
@@ -154,23 +174,31 @@ class LogWriter:
 def _renderer(log_format: LogFormat) -> Callable[[_Line], str]:
     final: Any
     if log_format is LogFormat.JSON:
-        final = structlog.processors.JSONRenderer(default=str)
+        final = structlog.processors.JSONRenderer(_dumps)
     else:
         final = structlog.processors.KeyValueRenderer(
             key_order=["time", "level", "event"], drop_missing=True
         )
 
     def render(line: _Line) -> str:
-        stamp = line.at.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         event: dict[str, Any] = {
-            "time": stamp,
+            "time": line.at.isoformat(timespec="milliseconds")[:-6] + "Z",
             "level": line.level.value,
             "event": line.event,
         }
-        event |= {k: _plain(v) for k, v in line.fields.items() if v is not None}
-        return str(final(None, line.level.value, event))
+        fields = line.fields()
+        event |= {k: _plain(v) for k, v in fields.items() if v is not None}
+        return f"{final(None, line.level.value, event)}\n"
 
     return render
+
+
+_ENCODER: Final = json.JSONEncoder(default=str)
+
+
+def _dumps(event: dict[str, Any], **_: object) -> str:
+    # json.dumps makes an encoder for each call, which costs more than the encoding.
+    return _ENCODER.encode(event)
 
 
 def _plain(value: object) -> object:
@@ -201,10 +229,16 @@ class LogTelemetry(Telemetry):
         """Queue the line that *event* deserves, if any."""
         level = _level_of(event)
         if level is not None and self._writer.wants(level):
-            fields = {k: v for k, v in attrs.asdict(event).items() if v != ""}
-            self._writer.log(
-                level, _NAMES.get(type(event), type(event).__name__), **fields
-            )
+            name = _NAMES.get(type(event), type(event).__name__)
+            self._writer.put(level, name, functools.partial(_fields_of, event))
+
+
+def _fields_of(event: Event) -> dict[str, Any]:
+    return {
+        field.name: value
+        for field in attrs.fields(type(event))
+        if (value := getattr(event, field.name)) != ""
+    }
 
 
 def _level_of(event: Event) -> LogLevel | None:

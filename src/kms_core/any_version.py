@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kms_core.envelope import Envelope
-from kms_core.sealed_seed import SealedSeed, decode
+from kms_core.sealed_seed import has_local_kek
 
 
 if TYPE_CHECKING:
@@ -46,12 +46,10 @@ class AnyVersionEnvelope(Envelope):
 
     async def open(self, stored: bytes, key_id: str, *, deadline: float) -> bytes:
         """Open by the envelope that *stored* needs."""
-        sealed = decode(stored)
-        if isinstance(sealed, SealedSeed):
-            return await self._by_provider.open_decoded(
-                sealed, key_id, deadline=deadline
-            )
-        return await self._by_local_kek.open_decoded(sealed, key_id, deadline=deadline)
+        envelope: Envelope = self._by_provider
+        if has_local_kek(stored):
+            envelope = self._by_local_kek
+        return await envelope.open(stored, key_id, deadline=deadline)
 
     async def prove(self, key: AnnouncedKey, probe: bytes, *, deadline: float) -> None:
         """Prove by the writer."""

@@ -143,12 +143,6 @@ class ProviderEnvelope(Envelope):
         sealed = decode(stored)
         if not isinstance(sealed, SealedSeed):
             raise SealedSeedMalformed("the sealed seed is of Version 3")
-        return await self.open_decoded(sealed, key_id, deadline=deadline)
-
-    async def open_decoded(
-        self, sealed: SealedSeed, key_id: str, *, deadline: float
-    ) -> bytes:
-        """Do the same for a seed that is decoded already."""
         self._require(sealed, key_id)
         return await self.provider.decrypt(
             sealed.kid,

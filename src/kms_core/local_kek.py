@@ -30,26 +30,25 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kms_core.envelope import Envelope
 from kms_core.errors import (
+    CallError,
     InternalFault,
     ProviderAnswerRefused,
     ProviderFaulty,
     ProviderTimeout,
     RequestRefused,
-    SealedSeedMalformed,
     SealedSeedNotAuthentic,
     ShuttingDown,
 )
 from kms_core.kek_cache import KekCache, LocalKek, WrappedKek
-from kms_core.key_id import require_native
 from kms_core.sealed_seed import (
     SALT_BYTES,
     EnvelopedSeed,
     aad_for_enveloped_seed,
     aad_for_local_kek,
     aad_for_probe,
-    decode,
     encode,
 )
+from kms_core.seed_frame import Opening, read_enveloped
 from kms_core.store import StoredKek
 
 
@@ -149,21 +148,11 @@ class LocalKekEnvelope(Envelope):
 
     async def open(self, stored: bytes, key_id: str, *, deadline: float) -> bytes:
         """Open here if the local KEK is in memory; else have it unwrapped first."""
-        sealed = decode(stored)
-        if not isinstance(sealed, EnvelopedSeed):
-            raise SealedSeedMalformed("the sealed seed has no local KEK")
-        return await self.open_decoded(sealed, key_id, deadline=deadline)
-
-    async def open_decoded(
-        self, sealed: EnvelopedSeed, key_id: str, *, deadline: float
-    ) -> bytes:
-        """Do the same for a seed that is decoded already."""
-        require_native(key_id, sealed.kid, self._scheme)
-        wrapped = WrappedKek(sealed.kid, key_id, sealed.wrapped)
-        kek = self._in_memory(wrapped)
+        opening = read_enveloped(stored, key_id, self._scheme)
+        kek = self._in_memory(opening.wrapped)
         if kek is None:
-            kek = await _in_time(self._cache.get(wrapped), deadline)
-        return _open_here(sealed, kek)
+            kek = await _in_time(self._cache.get(opening.wrapped), deadline)
+        return _open_here(opening, kek)
 
     async def prove(self, key: AnnouncedKey, probe: bytes, *, deadline: float) -> None:
         """Have the key service encrypt and decrypt; then a local KEK is ready.
@@ -299,7 +288,7 @@ class LocalKekEnvelope(Envelope):
         aad = aad_for_enveloped_seed(wrapped.key_id, wrapped.kid, wrapped.ciphertext)
         sealed = cipher.encrypt(nonce, seed, aad)
         stored = encode(EnvelopedSeed(wrapped.kid, wrapped.ciphertext, salt, sealed))
-        _require_opens(stored, kek, seed)
+        _require_opens(stored, kek, seed, self._scheme)
         return stored
 
     def _age_s(self, made_at: dt.datetime) -> float:
@@ -307,24 +296,22 @@ class LocalKekEnvelope(Envelope):
         return abs((self._clock.now() - made_at).total_seconds())
 
 
-def _open_here(sealed: EnvelopedSeed, kek: LocalKek) -> bytes:
-    wrapped = kek.wrapped
-    cipher, nonce = _derived(kek, sealed.salt)
-    aad = aad_for_enveloped_seed(wrapped.key_id, wrapped.kid, wrapped.ciphertext)
+def _open_here(opening: Opening, kek: LocalKek) -> bytes:
+    cipher, nonce = _derived(kek, opening.salt)
     try:
-        return cipher.decrypt(nonce, sealed.seed, aad)
+        return cipher.decrypt(nonce, opening.seed, opening.aad)
     except InvalidTag as error:
         raise SealedSeedNotAuthentic("the sealed seed was changed") from error
 
 
-def _require_opens(stored: bytes, kek: LocalKek, seed: bytes) -> None:
+def _require_opens(stored: bytes, kek: LocalKek, seed: bytes, scheme: str) -> None:
     """Check that what is about to leave opens again, by the path of a later open."""
     try:
-        sealed = decode(stored)
-        opens = isinstance(sealed, EnvelopedSeed) and hmac.compare_digest(
-            _open_here(sealed, kek), seed
+        opening = read_enveloped(stored, kek.wrapped.key_id, scheme)
+        opens = opening.wrapped == kek.wrapped and hmac.compare_digest(
+            _open_here(opening, kek), seed
         )
-    except (SealedSeedMalformed, SealedSeedNotAuthentic) as error:
+    except CallError as error:
         raise InternalFault("a fresh sealed seed does not open") from error
     if not opens:
         raise InternalFault("a fresh sealed seed opens to other bytes")

@@ -67,7 +67,9 @@ SALT_BYTES: Final = 32
 _TAG_BYTES: Final = 16
 
 # A map of five or of seven pairs whose first key is "Version".
-_HEADS: Final = (b"\xa5\x67Version", b"\xa7\x67Version")
+_HEAD: Final = b"\xa5\x67Version"
+_ENVELOPED_HEAD: Final = b"\xa7\x67Version"
+_HEADS: Final = (_HEAD, _ENVELOPED_HEAD)
 _FIELDS: Final = ("Version", "KID", "Cipher", "IV", "Tag")
 _ENVELOPED_FIELDS: Final = (*_FIELDS, "Salt", "Seed")
 
@@ -130,6 +132,11 @@ def _fields(version: Version, kid: str, made: Ciphertext) -> dict[str, object]:
         "IV": made.iv,
         "Tag": made.tag,
     }
+
+
+def has_local_kek(stored: bytes) -> bool:
+    """Return whether *stored* can be of Version 3 only, if it is a sealed seed."""
+    return stored.startswith(_ENVELOPED_HEAD)
 
 
 def decode(stored: bytes) -> AnySeed:
