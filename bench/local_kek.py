@@ -3,7 +3,7 @@
 - ``warm``: Decrypt and Encrypt through the socket, one in flight, DSM at 20 ms: calls a
   second, and how many times as many as one DSM round trip allows;
 - ``load``: Decrypts a second with 64 in flight, and Status meanwhile;
-- ``load_go``: the same by Kubernetes' own Go client (``go_client/``), where there is a Go,
+- ``load_go``: the same by Kubernetes' Go client (``go_client/``), where there is a Go,
   at the log level ``info``, whose line for each call is part of the price;
 - ``cipher``: microseconds of CPU of one open and one seal, with all that we add, but
   without gRPC;
