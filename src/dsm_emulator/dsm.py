@@ -14,6 +14,7 @@ from attrs import frozen
 from dsm_emulator import access, aes
 from dsm_emulator.account import Account, App, Group, Permission, Role
 from dsm_emulator.clock import Clock
+from dsm_emulator.credentials import Credential
 from dsm_emulator.errors import DsmError, no_such_key
 from dsm_emulator.faults import Faults
 from dsm_emulator.journal import Journal
@@ -44,6 +45,7 @@ class Dsm:
         table: What is answered under which condition, cell by cell.
         faults: What goes wrong.
         journal: What was asked.
+        revision: Grows with each change of what a restart has to keep.
         healthy: Whether GET /sys/v1/health answers 204 or 503.
         latency_ms: How much later every answer comes.
         sends_request_id: Whether answers carry X-Request-Id.
@@ -62,6 +64,7 @@ class Dsm:
         self.faults = Faults()
         self.journal = Journal()
         self.logins = Logins(self.sessions, self.clock, self.journal)
+        self.revision = 0
         self.healthy = True
         self.latency_ms = 0.0
         self.sends_request_id = True
@@ -109,12 +112,35 @@ class Dsm:
         *,
         role: Role = Role.CRYPTO,
         groups: dict[str, frozenset[Permission]] | None = None,
+        credential: Credential | None = None,
     ) -> App:
-        """Add an app; its `api_key` logs it in."""
+        """Add an app.
+
+        Args:
+            name: For people.
+            role: Admin or crypto.
+            groups: The permissions by group id.
+            credential: What logs it in; its `api_key` when absent.
+        """
         with self.lock:
-            app = App(name, role=role, groups=dict(groups or {}))
+            app = App(
+                name,
+                role=role,
+                groups=dict(groups or {}),
+                credential=credential or Credential(),
+            )
             self.logins.apps[app.app_id] = app
+            self.revision += 1
             return app
+
+    def client_trust(self) -> list[bytes]:
+        """Return the certificates (DER) that a TLS server accepts from clients."""
+        with self.lock:
+            return [
+                trusted
+                for app in self.logins.apps.values()
+                for trusted in app.credential.trusts
+            ]
 
     def kill_sessions(self) -> int:
         """End all sessions, as a restart of DSM does; return how many there were."""

@@ -31,6 +31,11 @@ class Request:
     peer_address: str | None = None
     connection: int = 0
 
+    @property
+    def caller(self) -> tuple[str | None, bytes | None, str | None]:
+        """What shows who is calling: the header, the certificate, the address."""
+        return self.authorization, self.peer_certificate_der, self.peer_address
+
     def parameter(self, name: str) -> str | None:
         """Return the last query parameter called *name*."""
         if not self.query:

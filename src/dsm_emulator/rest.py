@@ -54,21 +54,20 @@ def _version(_: Dsm, __: Request) -> Answer:
 
 
 def _auth(dsm: Dsm, request: Request) -> Answer:
-    return _session_opened(dsm, dsm.logins.log_in(request.authorization))
+    return _session_opened(dsm, dsm.logins.log_in(*request.caller))
 
 
 def _refresh(dsm: Dsm, request: Request) -> Answer:
-    dsm.logins.session_of(request.authorization)
+    dsm.logins.session_of(*request.caller)
     return _NO_CONTENT
 
 
 def _reauth(dsm: Dsm, request: Request) -> Answer:
-    old = dsm.logins.session_of(request.authorization)
-    return _session_opened(dsm, dsm.sessions.open(old.app_id))
+    return _session_opened(dsm, dsm.logins.log_in_again(*request.caller))
 
 
 def _terminate(dsm: Dsm, request: Request) -> Answer:
-    dsm.sessions.end(dsm.logins.session_of(request.authorization).token)
+    dsm.sessions.end(dsm.logins.session_of(*request.caller).token)
     return _NO_CONTENT
 
 
@@ -86,7 +85,7 @@ def _session_opened(dsm: Dsm, session: Session) -> Answer:
 
 
 def _encrypt(dsm: Dsm, request: Request) -> Answer:
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     body = decode_object(request.body)
     if required_str(body, "alg") != "AES":
         raise bad_request("the emulator knows AES alone")
@@ -111,7 +110,7 @@ def _encrypt(dsm: Dsm, request: Request) -> Answer:
 
 
 def _decrypt(dsm: Dsm, request: Request) -> Answer:
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     body = decode_object(request.body)
     if optional_str(body, "alg") not in {None, "AES"}:
         raise bad_request("the emulator knows AES alone")

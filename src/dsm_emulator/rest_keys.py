@@ -36,7 +36,7 @@ def answer_for_kid(dsm: Dsm, request: Request) -> Answer:
     if call is None:
         return Answer(404, text="Not found")
     permission, change = call
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     key = dsm.key(kid=kid)
     try:
         access.expect_manageable(dsm.table, app, key, permission)
@@ -62,7 +62,7 @@ def described_key(dsm: Dsm, descriptor: object) -> Sobject:
 
 
 def _info(dsm: Dsm, request: Request) -> Answer:
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     key = described_key(dsm, decode_object(request.body))
     try:
         access.expect_visible(
@@ -81,7 +81,7 @@ def _info(dsm: Dsm, request: Request) -> Answer:
 
 
 def _list(dsm: Dsm, request: Request) -> Answer:
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     hidden = {
         state
         for state, flag in (
@@ -117,7 +117,7 @@ def _import(dsm: Dsm, request: Request) -> Answer:
 
 
 def _create(dsm: Dsm, request: Request, *, imports: bool) -> Answer:
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     body = decode_object(request.body)
     required_str(body, "obj_type")
     wanted = SobjectRequest.from_json(body)
@@ -135,7 +135,7 @@ def _create(dsm: Dsm, request: Request, *, imports: bool) -> Answer:
 
 
 def _rekey(dsm: Dsm, request: Request) -> Answer:
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     body = decode_object(request.body)
     wanted = SobjectRequest.from_json(body)
     # Only the name says which key is meant (section 4.1).
@@ -151,7 +151,7 @@ def _rekey(dsm: Dsm, request: Request) -> Answer:
 
 
 def _replace(dsm: Dsm, request: Request) -> Answer:
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     body = decode_object(request.body)
     new_name = required_str(body, "replaced_new_name")
     if not is_key_name(new_name):
