@@ -13,6 +13,7 @@ from attrs import frozen
 
 from dsm_emulator import access, aes
 from dsm_emulator.account import Account, App, Group, Permission, Role
+from dsm_emulator.aes_options import AesOptions
 from dsm_emulator.clock import Clock
 from dsm_emulator.credentials import Credential
 from dsm_emulator.errors import DsmError, no_such_key
@@ -45,7 +46,6 @@ class Dsm:
         table: What is answered under which condition, cell by cell.
         faults: What goes wrong.
         journal: What was asked.
-        revision: Grows with each change of what a restart has to keep.
         healthy: Whether GET /sys/v1/health answers 204 or 503.
         latency_ms: How much later every answer comes.
         sends_request_id: Whether answers carry X-Request-Id.
@@ -64,10 +64,23 @@ class Dsm:
         self.faults = Faults()
         self.journal = Journal()
         self.logins = Logins(self.sessions, self.clock, self.journal)
-        self.revision = 0
+        self._changes = 0
         self.healthy = True
         self.latency_ms = 0.0
         self.sends_request_id = True
+        self.clock.on_move.append(self._settle)
+
+    @property
+    def revision(self) -> int:
+        """A number that grows with each change of what a restart has to keep.
+
+        What a test assigns directly, e.g. `key.enabled`, doesn't count.
+        """
+        return self._changes + self.keys.changes
+
+    def _settle(self) -> None:
+        with self.lock:
+            self.keys.settle()
 
     @classmethod
     def with_demo_key(
@@ -130,7 +143,7 @@ class Dsm:
                 credential=credential or Credential(),
             )
             self.logins.apps[app.app_id] = app
-            self.revision += 1
+            self._changes += 1
             return app
 
     def client_trust(self) -> list[bytes]:
@@ -187,7 +200,9 @@ class Dsm:
                 return self.keys.by_name(name)
             raise no_such_key()
 
-    def rekey(self, name: str, *, deactivate_rotated_key: bool = False) -> Sobject:
+    def rekey(
+        self, name: str, *, deactivate_rotated_key: bool | None = None
+    ) -> Sobject:
         """Rotate the key that bears *name* and return the new one.
 
         Raises:
@@ -205,12 +220,12 @@ class Dsm:
     def enable(self, key: Sobject) -> None:
         """Enable *key*; its state stays."""
         with self.lock:
-            key.enabled = True
+            self.keys.set_enabled(key, enabled=True)
 
     def disable(self, key: Sobject) -> None:
         """Disable *key*; its state stays."""
         with self.lock:
-            key.enabled = False
+            self.keys.set_enabled(key, enabled=False)
 
     def activate(self, key: Sobject) -> None:
         """Make a PreActive key Active.
@@ -267,6 +282,8 @@ class Dsm:
         """
         with self.lock:
             material = self._usable(app, key, Operation.ENCRYPT)
+            if key.aes is not None:
+                self._expect_within(key.aes, mode, iv, tag_bits)
             try:
                 return aes.encrypt(
                     material, mode, plain, iv=iv, ad=ad, tag_bits=tag_bits
@@ -307,12 +324,24 @@ class Dsm:
 
     def _usable(self, app: App, key: Sobject, operation: Operation) -> bytes:
         group = self.groups[key.group_id]
-        access.expect_usable(
-            self.table, self.account, app, group, key, operation=operation
-        )
+        if not self.account.enabled or (
+            self.account.trial_ends_s is not None
+            and self.clock.now() >= self.account.trial_ends_s
+        ):
+            access.check(self.table, Condition.ACCOUNT_DISABLED, operation)
+        access.expect_usable(self.table, app, group, key, operation=operation)
         if key.material is None:
             raise AssertionError("a key that is destroyed or deleted came through")
         return key.material
+
+    def _expect_within(
+        self, limits: AesOptions, mode: str, iv: bytes | None, tag_bits: int | None
+    ) -> None:
+        if limits.random_iv and iv is not None:
+            access.check(self.table, Condition.CALLER_IV, Operation.ENCRYPT)
+        broken = limits.violation(mode, iv, tag_bits)
+        if broken is not None:
+            raise self._cell(Condition.MALFORMED, Operation.ENCRYPT, broken)
 
     def _cell(self, condition: Condition, operation: Operation, text: str) -> DsmError:
         return access.refusal(self.table.status(condition, operation), text)

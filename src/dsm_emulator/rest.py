@@ -94,7 +94,7 @@ def _encrypt(dsm: Dsm, request: Request) -> Answer:
     ad = optional_bytes(body, "ad")
     tag_bits = optional_int(body, "tag_len")
     mode = required_str(body, "mode")
-    key = rest_keys.described_key(dsm, body.get("key"))
+    key = rest_keys.described_key(dsm, body.get("key"), request.connection)
     try:
         sealed = dsm.encrypt(app, key, mode, plain, iv=iv, ad=ad, tag_bits=tag_bits)
     except DsmError as refused:
@@ -119,7 +119,7 @@ def _decrypt(dsm: Dsm, request: Request) -> Answer:
     ad = optional_bytes(body, "ad")
     tag = optional_bytes(body, "tag")
     mode = required_str(body, "mode")
-    key = rest_keys.described_key(dsm, body.get("key"))
+    key = rest_keys.described_key(dsm, body.get("key"), request.connection)
     try:
         plain = dsm.decrypt(app, key, mode, cipher, iv=iv, ad=ad, tag=tag)
     except DsmError as refused:

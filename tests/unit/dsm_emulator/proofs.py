@@ -14,7 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 
-_HASHES = {"256": SHA256, "384": SHA384, "512": SHA512}
+_HASHES: dict[str, type[SHA256 | SHA384 | SHA512]] = {
+    "256": SHA256,
+    "384": SHA384,
+    "512": SHA512,
+}
 
 
 @frozen
