@@ -18,6 +18,7 @@ from dsm_emulator.clock import Clock
 from dsm_emulator.credentials import Credential
 from dsm_emulator.errors import DsmError, no_such_key
 from dsm_emulator.faults import Faults
+from dsm_emulator.headers import HeaderRules
 from dsm_emulator.journal import Journal
 from dsm_emulator.keystore import KeyStore
 from dsm_emulator.logins import Logins
@@ -49,6 +50,7 @@ class Dsm:
         healthy: Whether GET /sys/v1/health answers 204 or 503.
         latency_ms: How much later every answer comes.
         sends_request_id: Whether answers carry X-Request-Id.
+        headers: Which other headers they carry.
     """
 
     def __init__(
@@ -61,13 +63,14 @@ class Dsm:
         self.keys = KeyStore(self.account, self.clock)
         self.sessions = Sessions(self.clock, session_idle_s)
         self.table = StateTable()
-        self.faults = Faults()
+        self.faults = Faults(self.clock)
         self.journal = Journal()
         self.logins = Logins(self.sessions, self.clock, self.journal)
         self._changes = 0
         self.healthy = True
         self.latency_ms = 0.0
         self.sends_request_id = True
+        self.headers = HeaderRules()
         self.clock.on_move.append(self._settle)
 
     @property
