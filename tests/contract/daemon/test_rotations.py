@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.contract.daemon.support import KEY_NAME, Lab
+from tests.contract.daemon.support import INFO, KEY_NAME, Lab, eventually
 
+from dsm_emulator.lag import LagPer
+from dsm_emulator.rotation import RotationPolicy
 from dsm_emulator.sobject_request import SobjectRequest
 
 
@@ -28,8 +32,24 @@ def rekey(lab: Lab) -> Sobject:
 
 
 def rekey_and_deactivate(lab: Lab) -> Sobject:
-    """Do what a scheduled rotation policy does, too: nobody calls the plugin."""
     return lab.dsm.rekey(KEY_NAME, deactivate_rotated_key=True)
+
+
+def let_the_policy_rotate(lab: Lab, *, deactivate: bool) -> Sobject:
+    """Move DSM's clock to where its own schedule rotates the key."""
+    policy = RotationPolicy(interval_days=90, deactivate_rotated_key=deactivate)
+    with lab.dsm.lock:
+        lab.dsm.keys.set_rotation_policy(lab.demo.key, policy)
+    lab.dsm.clock.advance(timedelta(days=90, minutes=1).total_seconds())
+    return lab.dsm.key(name=KEY_NAME)
+
+
+def scheduled(lab: Lab) -> Sobject:
+    return let_the_policy_rotate(lab, deactivate=False)
+
+
+def scheduled_and_deactivated(lab: Lab) -> Sobject:
+    return let_the_policy_rotate(lab, deactivate=True)
 
 
 def another(lab: Lab, name: str) -> Sobject:
@@ -82,8 +102,10 @@ async def calls_going_on(daemon: Daemon, lab: Lab) -> AsyncIterator[None]:
         (rekey_and_deactivate, True),
         (replace, True),
         (rename, False),
+        (scheduled, True),
+        (scheduled_and_deactivated, True),
     ],
-    ids=["rekey", "rekey-and-deactivate", "replace", "rename"],
+    ids=lambda value: getattr(value, "__name__", ""),
 )
 async def test_changed_key_gives_its_key_id_and_no_call_fails(
     lab: Lab, change: Callable[[Lab], Sobject], *, linked: bool
@@ -123,11 +145,16 @@ async def test_way_back_to_a_former_key_gives_a_third_key_id(lab: Lab) -> None:
     assert len({first, second, third}) == 3
 
 
-async def test_two_daemons_agree_without_a_word(lab: Lab) -> None:
+def start_two(lab: Lab) -> tuple[Daemon, Daemon]:
     first = lab.start()
     second = lab.launch(lab.config("second.json", socket_file=f"{lab.socket}.2"))
     second.socket = lab.socket.with_name(f"{lab.socket.name}.2")
     second.await_socket()
+    return first, second
+
+
+async def test_two_daemons_agree_without_a_word(lab: Lab) -> None:
+    first, second = start_two(lab)
     assert (await first.await_ok()).key_id == (await second.await_ok()).key_id
     new = lab.dsm.rekey(KEY_NAME)
     for daemon in (first, second):
@@ -142,3 +169,46 @@ async def test_two_daemons_agree_without_a_word(lab: Lab) -> None:
         assert await two.decrypt(sealed.ciphertext, sealed.key_id) == seed
         sealed = await two.encrypt(seed)
         assert await one.decrypt(sealed.ciphertext, sealed.key_id) == seed
+
+
+async def look_again(lab: Lab, daemon: Daemon) -> None:
+    looks = lab.dsm.journal.count(INFO)
+    daemon.hang_up()
+    await asyncio.to_thread(
+        eventually, lambda: lab.dsm.journal.count(INFO) > looks, "a look"
+    )
+
+
+@pytest.mark.parametrize("per", list(LagPer))
+async def test_two_daemons_agree_in_the_end_though_nodes_of_dsm_contradict_each_other(
+    lab: Lab, per: LagPer
+) -> None:
+    daemons = start_two(lab)
+    old = (await daemons[0].await_ok()).key_id
+    await daemons[1].await_ok()
+    with lab.dsm.lock:
+        lab.dsm.keys.lag.seconds = 3600.0
+        lab.dsm.keys.lag.per = per
+    new = lab.dsm.rekey(KEY_NAME)
+    assert lab.dsm.keys.lag
+    async with calls_going_on(daemons[0], lab), calls_going_on(daemons[1], lab):
+        for daemon in daemons:
+            for _ in range(4):
+                await look_again(lab, daemon)
+                assert (await daemon.status()).key_id in (
+                    old,
+                    f"sdkms.v1:{new.kid}:{lab.demo.key.kid}",
+                )
+        with lab.dsm.lock:
+            lab.dsm.keys.lag.end()
+        for daemon in daemons:
+            daemon.hang_up()
+            await asyncio.to_thread(
+                daemon.await_line, event="standing", state="ready", kid=new.kid
+            )
+    announced = [await daemon.status() for daemon in daemons]
+    assert announced[0].key_id == announced[1].key_id != old
+    for daemon in daemons:
+        told = [line["key_id"] for line in daemon.lines(event="standing")]
+        changes = [key_id for key_id, _ in itertools.groupby(told) if key_id]
+        assert changes == [old, announced[0].key_id]
