@@ -23,6 +23,7 @@ from dsm_emulator.connection import Connection, reset_on_close
 from dsm_emulator.fault_kinds import FaultKind
 from dsm_emulator.faults import Faults, Struck
 from dsm_emulator.journal import Journal
+from dsm_emulator.release import until_released
 from dsm_emulator.tls import TlsForm
 
 
@@ -206,7 +207,7 @@ class Listening:
         form = TlsForm.GOOD
         if struck is not None and struck.kind is FaultKind.STALL_HANDSHAKE:
             with self._site.faults.hanging():
-                await asyncio.wrap_future(struck.released)
+                await until_released(struck.released)
         elif struck is not None:
             form = _TLS_FORMS[struck.kind]
         more: dict[str, Any] = {}
