@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import httpx
 import pytest
@@ -271,6 +272,8 @@ def test_too_many_open_files_is_a_pause(
             failed.set()
             raise OSError(24, "Too many open files")
 
-    server._listening._loop.call_soon_threadsafe(accept, Exhausted())
+    server._listening._loop.call_soon_threadsafe(
+        accept, cast("socket.socket", Exhausted())
+    )
     assert failed.wait(10)
     assert fresh(server).status_code == 204
