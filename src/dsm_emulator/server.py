@@ -44,6 +44,7 @@ class EmulatorServer:
         control_token: str | None = None,
         client_certificates: ClientCertificates = ClientCertificates.OPTIONAL,
         authority: trustme.CA | None = None,
+        more_hosts: tuple[str, ...] = (),
     ) -> None:
         """Prepare a server; `start`, or entering it, makes it listen.
 
@@ -58,14 +59,18 @@ class EmulatorServer:
             client_certificates: Whether the handshake asks for one. Those are accepted
                 that apps have as credentials, and those of the own CA.
             authority: The CA, such as that of another server; an own one when absent.
+            more_hosts: Addresses to listen on besides, on the same port.
         """
         self.dsm = dsm
         self._app = DsmApp(dsm, control_token)
         self._host = host
+        self._more_hosts = more_hosts
         self._port = port
         self._folder = folder
         self._has_ca_file = False
-        self._tls = Tls(host, client_certificates, authority) if tls else None
+        self._tls = (
+            Tls((host, *more_hosts), client_certificates, authority) if tls else None
+        )
         self._trusts_revision: int | None = None
         self._numbers = itertools.count(1)
         self._listening: Listening | None = None
@@ -86,9 +91,13 @@ class EmulatorServer:
     @property
     def url(self) -> str:
         """The URL without a slash at its end; known from the first `start` on."""
+        return self.url_at(self._host)
+
+    def url_at(self, host: str) -> str:
+        """Return the URL at one of the addresses."""
         scheme = "http" if self._tls is None else "https"
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{scheme}://{host}:{self._port}"
+        shown = f"[{host}]" if ":" in host else host
+        return f"{scheme}://{shown}:{self._port}"
 
     @property
     def port(self) -> int:
@@ -135,7 +144,7 @@ class EmulatorServer:
             self._write_ca_file(self._tls)
         site = Site(
             app=self._app,
-            host=self._host,
+            hosts=(self._host, *self._more_hosts),
             port=self._port,
             context=None if self._tls is None else self._context,
             faults=self.dsm.faults,
@@ -151,10 +160,37 @@ class EmulatorServer:
             self._listening.stop()
             self._listening = None
 
+    def kill_address(self, host: str) -> None:
+        """Let one address refuse connections, until `revive_address` or a restart.
+
+        Connections that stand stay; only a stop resets them.
+
+        Raises:
+            ValueError: It doesn't listen there.
+        """
+        self._set_dead(host, is_dead=True)
+
+    def revive_address(self, host: str) -> None:
+        """Undo `kill_address`.
+
+        Raises:
+            ValueError: It doesn't listen there.
+        """
+        self._set_dead(host, is_dead=False)
+
+    def accepts(self) -> bool:
+        """Return whether connections are being accepted at the first address."""
+        return self._listening is not None and self._listening.accepts(self._host)
+
     def close(self) -> None:
         """Stop, and remove the temporary folder if there is one."""
         self.stop()
         self._cleanups.close()
+
+    def _set_dead(self, host: str, *, is_dead: bool) -> None:
+        if self._listening is None or host not in (self._host, *self._more_hosts):
+            raise ValueError(f"the emulator doesn't listen on {host[:80]!r}")
+        self._listening.set_dead(host, is_dead=is_dead)
 
     def _write_ca_file(self, tls: Tls) -> None:
         if self._folder is None:
