@@ -10,7 +10,7 @@ does more with `keys` or `sessions` directly does so `with dsm.lock:`.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from attrs import define, frozen
+from attrs import frozen
 
 from dsm_emulator import access, aes
 from dsm_emulator.account import App, Group, Permission, Role
@@ -25,6 +25,7 @@ from dsm_emulator.headers import HeaderRules
 from dsm_emulator.journal import Journal
 from dsm_emulator.keystore import KeyStore
 from dsm_emulator.quota import Quota
+from dsm_emulator.service_rules import ServiceRules
 from dsm_emulator.sessions import DEFAULT_IDLE_S
 from dsm_emulator.sobject import KeyState, Sobject
 from dsm_emulator.sobject_request import SobjectRequest
@@ -36,28 +37,6 @@ DEMO_KEY_NAME = "Kubernetes Secret Encryption Key"
 VERSION = "5.8.2919"
 API_VERSION = "v1"
 _USAGE = frozenset({Permission.ENCRYPT, Permission.DECRYPT})
-
-
-@define
-class ServiceRules:
-    """What isn't known of the service, or differs between versions: switches.
-
-    Attributes:
-        legacy_paths: Whether GET keys/{kid}, keys/{kid}/encrypt and keys/{kid}/decrypt
-            are there, as before version 5.8 (sections 2.1 and 3.3).
-        app_reads_itself: Whether a crypto app sees its own app (section 6).
-        loose_base64: Whether url-safe and unpadded base64 is taken (section 3.4).
-        server_mode: Sgx or Software, in the answer to version.
-        fips_level: In the answer to version; None: not mentioned.
-        client_retry_timeout_ms: The client setting for retries; None: no setting.
-    """
-
-    legacy_paths: bool = False
-    app_reads_itself: bool = True
-    loose_base64: bool = False
-    server_mode: str = "Software"
-    fips_level: int | None = None
-    client_retry_timeout_ms: int | None = None
 
 
 class Dsm(Tenancy):

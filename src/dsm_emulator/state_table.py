@@ -77,6 +77,26 @@ _DEFAULTS: dict[Condition, tuple[int, int, int]] = {
     Condition.OVER_LIMIT: (429, 429, OK),
     Condition.READ_ONLY: (OK, OK, 503),
 }
+_LOOKED_UP = frozenset(
+    {
+        Condition.DESTROYED,
+        Condition.NO_PERMISSION,
+        Condition.FOREIGN_GROUP,
+        Condition.READ_ONLY,
+    }
+)
+# Those cells that decide anything: an encryption has no wrong tag, and so on.
+CELLS = tuple(
+    (condition, operation)
+    for condition in Condition
+    for operation in Operation
+    if (operation is not Operation.LOOK_UP or condition in _LOOKED_UP)
+    and (condition, operation)
+    not in {
+        (Condition.WRONG_TAG, Operation.ENCRYPT),
+        (Condition.CALLER_IV, Operation.DECRYPT),
+    }
+)
 # Without material, or with data that don't verify, there is nothing to answer 200 with.
 _NEVER_OK = frozenset({Condition.DESTROYED, Condition.MALFORMED, Condition.WRONG_TAG})
 
