@@ -60,7 +60,8 @@ def _matches(request: Request, key: Sobject) -> bool:
 
 
 def _page(request: Request, keys: list[Sobject]) -> list[Sobject]:
-    field, _, direction = (request.parameter("sort") or "kid:asc").partition(":")
+    field, _, given = (request.parameter("sort") or "kid").partition(":")
+    direction = given or "asc"
     if field not in {"kid", "name"} or direction not in {"asc", "desc"}:
         raise bad_request("invalid sort")
     downwards = direction == "desc"
