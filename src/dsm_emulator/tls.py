@@ -61,7 +61,7 @@ class Tls:
             clients: Whether to ask clients for a certificate.
             authority: An old CA; a new one when absent.
         """
-        self.authority = authority or trustme.CA(organization_name=_ORGANIZATION)
+        self.authority = authority or new_authority()
         self._clients = clients
         self._hosts = tuple(dict.fromkeys((*HOSTS, *hosts)))
         self._leaf = self.authority.issue_cert(*self._hosts)
@@ -138,3 +138,8 @@ class Tls:
         self.authority.configure_trust(context)
         for certificate_der in self._trusted_clients:
             context.load_verify_locations(cadata=certificate_der)
+
+
+def new_authority() -> trustme.CA:
+    """Return a new CA."""
+    return trustme.CA(organization_name=_ORGANIZATION)
