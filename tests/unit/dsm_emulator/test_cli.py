@@ -326,6 +326,64 @@ def test_plain_http_and_a_configuration_for_the_go_plugin(tmp_path: Path) -> Non
         }
 
 
+def test_state_outlives_the_process(tmp_path: Path) -> None:
+    with serving(tmp_path, "--persist") as (process, first):
+        ca = (tmp_path / "ca.pem").read_bytes()
+        api_key = (tmp_path / "api-key").read_text()
+        assert main(["ctl", "--dir", str(tmp_path), "rekey"]) == 0
+        token = call(tmp_path, "POST", "/sys/v1/session/auth").json()["access_token"]
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+    bearer = {"headers": {"Authorization": f"Bearer {token}"}}
+    with serving(tmp_path, "--persist") as (_, second):
+        assert (tmp_path / "ca.pem").read_bytes() == ca
+        assert (tmp_path / "api-key").read_text() == api_key
+        assert refresh(tmp_path, **bearer) == 204
+        assert second["app_id"] == first["app_id"]
+        assert second["kid"] != first["kid"]
+    with serving(tmp_path, "--persist", "--lose-sessions") as (_, third):
+        assert refresh(tmp_path, **bearer) == 401
+        assert third["kid"] == second["kid"]
+    with serving(tmp_path) as (_, fourth):
+        assert fourth["kid"] != second["kid"]
+
+
+def test_change_outlives_a_crash(tmp_path: Path) -> None:
+    with serving(tmp_path, "--persist") as (process, first):
+        assert main(["ctl", "--dir", str(tmp_path), "rekey"]) == 0
+        process.kill()
+        process.wait(timeout=20)
+    with serving(tmp_path, "--persist") as (_, second):
+        assert second["kid"] != first["kid"]
+        assert main(["ctl", "--dir", str(tmp_path), "save"]) == 0
+    for name in ("state.json", "ca-key.pem"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["state.json", "ca-key.pem"])
+def test_damaged_folder_is_refused_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with serving(tmp_path, "--persist"):
+        pass
+    (tmp_path / name).write_text("damaged")
+    assert main(["serve", "--dir", str(tmp_path), "--persist"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("emulator: ")
+    assert str(tmp_path / name) in line
+    assert (tmp_path / name).read_text() == "damaged"
+
+
+def test_key_that_is_gone_is_no_obstacle_to_a_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(tmp_path, "--persist"):
+        assert main(["ctl", "--dir", str(tmp_path), "rename", "--to", "other"]) == 0
+    with serving(tmp_path, "--persist") as (_, described):
+        assert described["kid"] is None
+    capsys.readouterr()
+
+
 def test_taken_port_is_one_line(
     emulator: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
