@@ -10,15 +10,14 @@ does more with `keys` or `sessions` directly does so `with dsm.lock:`.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from attrs import frozen
-
 from dsm_emulator import access, aes
-from dsm_emulator.account import App, Group, Permission, Role
+from dsm_emulator.account import App, Permission, Role
 from dsm_emulator.aes import CipherRules
 from dsm_emulator.aes_options import AesOptions
 from dsm_emulator.answer_shape import Shape
 from dsm_emulator.approvals import Approvals
 from dsm_emulator.clock import Clock
+from dsm_emulator.demo_key import DemoKey
 from dsm_emulator.errors import DsmError, no_such_key
 from dsm_emulator.faults import Faults
 from dsm_emulator.headers import HeaderRules
@@ -100,7 +99,7 @@ class Dsm(Tenancy):
         key_size: int = 256,
         clock: Clock | None = None,
         session_idle_s: float = DEFAULT_IDLE_S,
-    ) -> "DemoKey":
+    ) -> DemoKey:
         """Make a DSM in which a plugin can start at once.
 
         Args:
@@ -355,32 +354,3 @@ class Dsm(Tenancy):
 
     def _cell(self, condition: Condition, operation: Operation, text: str) -> DsmError:
         return access.refusal(self.table.status(condition, operation), text)
-
-
-@frozen
-class DemoKey:
-    """A DSM and what a plugin needs to use it.
-
-    Attributes:
-        dsm: The DSM.
-        app: The plugin's app, of role crypto, with ENCRYPT and DECRYPT.
-        admin: An app of role admin.
-        group: The group of the key.
-        key: An AES key.
-    """
-
-    dsm: Dsm
-    app: App
-    admin: App
-    group: Group
-    key: Sobject
-
-    @property
-    def api_key(self) -> str:
-        """The API key of the plugin's app."""
-        return self.app.api_key
-
-    @property
-    def admin_api_key(self) -> str:
-        """The API key of the admin app."""
-        return self.admin.api_key

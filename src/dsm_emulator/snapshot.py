@@ -63,7 +63,7 @@ def import_state(dsm: Dsm, state: object) -> None:
         acct_id = str(state["acct_id"])
         operations = int(state["operations"])
         switches = [(SWITCHES[name], v) for name, v in state["switches"].items()]
-        groups = [Group(**group) for group in state["groups"]]
+        groups = [Group(**_whole(Group, group)) for group in state["groups"]]
         apps = [_app_in(app) for app in state["apps"]]
         keys = [_key_in(key) for key in state["keys"]]
         sessions = [_session_in(session) for session in state.get("sessions", [])]
@@ -123,7 +123,7 @@ def _app_in(value: Mapping[str, Any]) -> App:
     networks = value["ip_whitelist"]
     return App(
         **(
-            dict(value)
+            _whole(App, value)
             | {
                 "role": Role(value["role"]),
                 "groups": {
@@ -157,7 +157,7 @@ def _key_in(value: Mapping[str, Any]) -> Sobject:
     )
     key = Sobject(
         **(
-            dict(value)
+            _whole(Sobject, value)
             | {
                 "material": material,
                 "key_ops": tuple(KeyOp(op) for op in value["key_ops"]),
@@ -184,7 +184,14 @@ def _session_in(value: Mapping[str, Any]) -> Session:
     der = _optional(
         value["certificate_der"], lambda text: decode_base64(text, "certificate_der")
     )
-    return Session(**(dict(value) | {"certificate_der": der}))
+    return Session(**(_whole(Session, value) | {"certificate_der": der}))
+
+
+def _whole(kind: type[attrs.AttrsInstance], value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *value* if it has each field of *kind*: no default fills a gap."""
+    if value.keys() != {field.name for field in attrs.fields(kind)}:
+        raise ValueError("a field is missing or unknown")
+    return dict(value)
 
 
 def _optional(value: Any, change: Callable[[Any], _T]) -> _T | None:

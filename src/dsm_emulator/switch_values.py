@@ -1,5 +1,6 @@
 """What a switch takes: one value for each kind, from JSON to the model and back."""
 
+import math
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
@@ -40,7 +41,8 @@ def _of_type(
 
 
 def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < math.inf:
         raise ValueError("expected seconds, 0 or more")
     return float(value)
 

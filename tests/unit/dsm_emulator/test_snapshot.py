@@ -154,6 +154,17 @@ def test_material_of_another_length_is_refused(demo: DemoKey) -> None:
         import_state(demo.dsm, state)
 
 
+@pytest.mark.parametrize(
+    ("folder", "field"),
+    [("keys", "kid"), ("keys", "material"), ("keys", "state"), ("apps", "app_id")],
+)
+def test_state_with_a_gap_is_refused(demo: DemoKey, *, folder: str, field: str) -> None:
+    state = export_state(demo.dsm)
+    del state[folder][0][field]
+    with pytest.raises(ValueError, match="damaged"):
+        import_state(demo.dsm, state)
+
+
 def test_what_is_no_object_is_refused(demo: DemoKey) -> None:
     with pytest.raises(ValueError, match="version"):
         import_state(demo.dsm, [])

@@ -63,6 +63,8 @@ def test_value_of_another_kind_is_refused(name: str, value: Any) -> None:
     [
         ("session-idle", -1),
         ("session-idle", True),
+        ("session-idle", float("nan")),
+        ("session-idle", float("inf")),
         ("gcm-iv-bytes", 0),
         ("gcm-iv-bytes", True),
         ("cell.disabled.encrypt", 99),
