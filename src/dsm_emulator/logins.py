@@ -140,8 +140,10 @@ class Logins:
         self.sessions.end_at(app.app_id, until_s)
 
     def _opened(self, app: App, certificate_der: bytes | None) -> Session:
-        bound = certificate_der if app.credential.needs_certificate else None
-        return self.sessions.open(app.app_id, bound)
+        session = self.sessions.open(app.app_id)
+        if app.credential.needs_certificate:
+            session.certificate_der = certificate_der
+        return session
 
     def _by_key(
         self,
