@@ -2,8 +2,8 @@
 
 The order: read the body, find out whose credential it is, let the faults have their say
 if there are any, ask the model under its lock, write the journal, answer. Requests
-below `/emulator/v1/` go to the control API; latency, faults and journal don't concern
-them.
+below `/emulator/v1/` go to the control API, which has a door of its own besides;
+latency, faults and journal don't concern them.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from dsm_emulator import control, rest
 from dsm_emulator.command import Host, Steered
-from dsm_emulator.connection import CONNECTION, Connection
+from dsm_emulator.connection import CONNECTION, CONTROL_NUMBER, Connection
 from dsm_emulator.delivery import Line, Receive, Send, send_whole
 from dsm_emulator.dsm import Dsm
 from dsm_emulator.faults import Subject
@@ -78,7 +78,8 @@ class DsmApp:
             connection.peer_address,
             connection.number,
         )
-        if path.startswith(control.PREFIX):
+        is_control_door = connection.number == CONTROL_NUMBER
+        if is_control_door or path.startswith(control.PREFIX):
             await self._control(request, send)
         else:
             await self._serve(request, scope, Line(connection, receive, send))

@@ -115,6 +115,17 @@ def _delete_group(steered: Steered, given: Arguments) -> Any:
     return {"deleted": group.group_id}
 
 
+def _protect(*, protects: bool) -> Any:
+    def run(steered: Steered, given: Arguments) -> Any:
+        with steered.dsm.lock:
+            group = group_named(steered.dsm, given.get("group"))
+            group.protect_crypto_operations = protects
+            steered.dsm.touch()
+        return {"group_id": group.group_id, "protected": protects}
+
+    return run
+
+
 def _grant(steered: Steered, given: Arguments) -> Any:
     app, group = _app(steered, given), group_named(steered.dsm, given.get("group"))
     permissions = _permissions(given)
@@ -181,6 +192,15 @@ COMMANDS = (
         "delete a group; its keys are out of reach",
         _delete_group,
         (positional("group", Kind.TEXT, "by name or id"),),
+    ),
+    Command(
+        "protect-group",
+        "let each encrypt and decrypt in a group need an approval (quorum)",
+        _protect(protects=True),
+        (_GROUP,),
+    ),
+    Command(
+        "unprotect-group", "undo protect-group", _protect(protects=False), (_GROUP,)
     ),
     Command(
         "grant",

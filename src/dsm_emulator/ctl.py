@@ -61,7 +61,7 @@ class EmulatorProcess:
         self.app_id: str = described["app_id"]
         self.group_id: str = described["group_id"]
         self._admin_app_id: str = described["admin_app_id"]
-        self._url: str = described["url"]
+        self._url: str = described["control_url"]
         self._ca_file: str | None = described["ca_file"]
 
     def ask(self, call: Call) -> Any:

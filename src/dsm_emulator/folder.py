@@ -8,7 +8,7 @@
 | api-key-ID | 0600 | the API key of another app that `ctl` made |
 | NAME.pem, NAME-key.pem | 0600 | a client certificate that `ctl` made |
 | state.json, ca-key.pem | 0600 | with --persist: the state, the CA's private key |
-| emulator.json | 0600 | url, ca_file, key_name, kid, pid, ids; no secrets |
+| emulator.json | 0600 | URLs, ca_file, key_name, kid, pid, ids; no secrets |
 
 emulator.json is written last, once the emulator listens, and goes when it ends.
 """

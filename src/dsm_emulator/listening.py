@@ -18,7 +18,7 @@ from attrs import frozen
 from uvicorn.server import ServerState
 
 from dsm_emulator.asgi import DsmApp
-from dsm_emulator.connection import Connection, reset_on_close
+from dsm_emulator.connection import CONTROL_NUMBER, Connection, reset_on_close
 from dsm_emulator.door import Door, DoorState
 from dsm_emulator.fault_kinds import FaultKind
 from dsm_emulator.faults import Faults, Struck
@@ -34,6 +34,7 @@ _TLS_SHUTDOWN_S = 1.0
 _TLS_FORMS: dict[FaultKind, TlsForm] = {
     FaultKind(form.value): form for form in TlsForm if form is not TlsForm.GOOD
 }
+_CONTROL_HOST = "127.0.0.1"
 _STATES: dict[FaultKind | None, DoorState] = {
     FaultKind.REFUSE: DoorState.SHUT,
     FaultKind.STALL_ACCEPT: DoorState.UNATTENDED,
@@ -48,6 +49,9 @@ class Site:
         app: The application.
         hosts: The addresses.
         port: 0 takes a free one, the same for all.
+        control_port: For the control API alone, on the loopback: what goes wrong at
+            the others doesn't concern it, or else nobody could end it. 0 takes a free
+            one; None is: no such door.
         context: How to present itself in TLS; None speaks plain HTTP.
         numbers: The numbers of the connections to come.
     """
@@ -55,6 +59,7 @@ class Site:
     app: DsmApp
     hosts: tuple[str, ...]
     port: int
+    control_port: int | None
     context: Callable[[TlsForm], ssl.SSLContext] | None
     faults: Faults
     journal: Journal
@@ -66,6 +71,7 @@ class Listening:
 
     Attributes:
         port: Where it listens.
+        control_port: Where the control API is reached whatever goes wrong, if anywhere.
     """
 
     def __init__(self, site: Site) -> None:
@@ -77,6 +83,9 @@ class Listening:
         self._site = site
         self._doors = _doors(site, self._accept)
         self.port = next(iter(self._doors.values())).port
+        self._control_door = self._open_control_door()
+        control_door = self._control_door
+        self.control_port = None if control_door is None else control_door.port
         self._config = _config(site.app)
         self._state = ServerState()
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -116,15 +125,30 @@ class Listening:
         self._quits = asyncio.Event()
         with self._site.faults.watched_by(self._look_soon):
             self._look()
+            if self._control_door is not None:
+                self._control_door.become(DoorState.OPEN)
             self._listens.set()
             await self._quits.wait()
         if self._next_look is not None:
             self._next_look.cancel()
         for door in self._doors.values():
             door.shut()
+        if self._control_door is not None:
+            self._control_door.shut()
         await self._end_all()
 
     # The doors, open or not.
+
+    def _open_control_door(self) -> Door | None:
+        port = self._site.control_port
+        if port is None:
+            return None
+        try:
+            return Door(_CONTROL_HOST, port, self._accept_control)
+        except OSError:
+            for door in self._doors.values():
+                door.close_unattended()
+            raise
 
     def _look_soon(self) -> None:
         # The loop may have stopped in the meantime.
@@ -157,6 +181,14 @@ class Listening:
             reset_on_close(connection)
             connection.close()
             return
+        self._begin_soon(connection, number, struck)
+
+    def _accept_control(self, connection: socket.socket) -> None:
+        self._begin_soon(connection, CONTROL_NUMBER, None)
+
+    def _begin_soon(
+        self, connection: socket.socket, number: int, struck: Struck | None
+    ) -> None:
         task = self._loop.create_task(self._begin(connection, number, struck))
         self._handshakes.add(task)
 

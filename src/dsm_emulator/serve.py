@@ -156,6 +156,7 @@ def _description(
     keys = [key for key in server.dsm.keys if key.name == seeded.key_name]
     return {
         "url": server.url,
+        "control_url": server.control_url,
         "ca_file": str(server.ca_file.absolute()) if options.tls else None,
         "key_name": seeded.key_name,
         "kid": keys[0].kid if keys else None,

@@ -77,6 +77,7 @@ class EmulatorServer:
         self._host = host
         self._more_hosts = more_hosts
         self._port = port
+        self._control_port = None if control_token is None else 0
         self._folder = folder
         self._has_ca_file = False
         self._tls = (
@@ -158,6 +159,7 @@ class EmulatorServer:
             app=self._app,
             hosts=(self._host, *self._more_hosts),
             port=self._port,
+            control_port=self._control_port,
             context=None if self._tls is None else self._context,
             faults=self.dsm.faults,
             journal=self.dsm.journal,
@@ -165,6 +167,7 @@ class EmulatorServer:
         )
         self._listening = Listening(site)
         self._port = self._listening.port
+        self._control_port = self._listening.control_port
         self.starts += 1
         if self._tls is not None:
             self.dsm.tls_public_keys_der = [self._tls.public_key_der]
@@ -204,6 +207,14 @@ class EmulatorServer:
         write_private(certificate, issued.cert_chain_pems[0].bytes().decode())
         write_private(key, issued.private_key_pem.bytes().decode())
         return certificate, key
+
+    @property
+    def control_url(self) -> str | None:
+        """Where the control API is reached whatever goes wrong; None: there is none."""
+        if self._control_port is None:
+            return None
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self._control_port}"
 
     def kill_address(self, host: str) -> None:
         """Let one address refuse connections, until `revive_address` or a restart.

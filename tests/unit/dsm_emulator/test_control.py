@@ -12,6 +12,7 @@ from dsm_emulator.command import Steered
 from dsm_emulator.command_table import COMMANDS
 from dsm_emulator.commands_of_server import period_s
 from dsm_emulator.errors import DsmError
+from dsm_emulator.fault_names import fault_named
 from dsm_emulator.sobject_request import SobjectRequest
 
 
@@ -55,6 +56,37 @@ def test_only_the_token_opens_it(control: httpx.Client, authorization: str) -> N
 def test_without_a_token_there_is_no_control(client: httpx.Client) -> None:
     answer = client.get("/emulator/v1/journal", headers={"Authorization": "Bearer x"})
     assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("name", ["refuse", "stall-accept", "tls-expired", "hang"])
+def test_what_goes_wrong_at_the_front_can_be_ended(demo: DemoKey, name: str) -> None:
+    with EmulatorServer(demo.dsm, control_token="t") as server:
+        demo.dsm.faults.add(fault_named(name))
+        answer = httpx.post(
+            f"{server.control_url}/emulator/v1/clear-faults",
+            verify=ssl.create_default_context(cafile=server.ca_file),
+            headers={"Authorization": "Bearer t"},
+            trust_env=False,
+        )
+        assert answer.json() == {"cleared": 1}
+    assert not demo.dsm.faults
+    assert demo.dsm.journal.connections["accepted"] == 0
+
+
+def test_door_of_the_control_api_is_for_it_alone(demo: DemoKey) -> None:
+    with EmulatorServer(demo.dsm, tls=False, control_token="t") as server:
+        url = server.control_url
+        assert url is not None
+        headers = {"Authorization": "Bearer t"}
+        answer = httpx.get(f"{url}/sys/v1/health", headers=headers, trust_env=False)
+        assert answer.status_code == 404
+        server.stop()
+        server.start()
+        assert server.control_url == url
+
+
+def test_without_a_token_there_is_no_door_for_it(server: EmulatorServer) -> None:
+    assert server.control_url is None
 
 
 def test_unknown_call_is_404(control: httpx.Client) -> None:
@@ -276,6 +308,13 @@ def test_group_is_made_and_deleted(do: Do, demo: DemoKey) -> None:
     assert [group["name"] for group in do("groups")] == ["kubernetes", "second"]
     do("delete-group", group="second")
     assert made["group_id"] not in demo.dsm.groups
+
+
+def test_group_is_protected_by_a_quorum_and_freed(do: Do, demo: DemoKey) -> None:
+    assert do("protect-group")["protected"] is True
+    assert demo.group.protect_crypto_operations
+    do("unprotect-group", group="kubernetes")
+    assert not demo.group.protect_crypto_operations
 
 
 def test_two_of_a_name_are_told_apart_by_id(do: Do, demo: DemoKey) -> None:
