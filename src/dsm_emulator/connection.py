@@ -12,6 +12,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # The key, in the extensions of the ASGI scope, under which a `Connection` stands.
 CONNECTION = "dsm_emulator.connection"
+# The number of connections at the door of the control API.
+CONTROL_NUMBER = 0
 # Lingering for no time makes the kernel send RST instead of FIN.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -31,6 +33,7 @@ class Connection(HttpToolsProtocol):
         self.peer_certificate_der: bytes | None = None
         self.peer_address: str | None = None
         self._extensions: Any = {CONNECTION: self}
+        self._closes_at_once = False
 
     def connection_made(self, transport: Any) -> None:
         """Note who is there."""
@@ -46,13 +49,23 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = self._extensions
 
+    def on_response_complete(self) -> None:
+        """End an answer, and the connection if that is wanted."""
+        super().on_response_complete()
+        if self._closes_at_once:
+            self.transport.close()
+
     def reset(self) -> None:
         """Reset the connection: the client gets an RST."""
         reset_on_close(self.transport.get_extra_info("socket"))
         self.transport.abort()
 
     def close_when_idle_for(self, idle_s: float) -> None:
-        """From the next answer on, close once the client has been silent so long."""
+        """From the next answer on, close once the client has been silent so long.
+
+        With 0 not even a request that follows at once gets an answer.
+        """
+        self._closes_at_once = idle_s == 0
         # uvicorn takes a float as well; its annotation is narrower than its use.
         self.timeout_keep_alive = idle_s  # type: ignore[assignment]
 

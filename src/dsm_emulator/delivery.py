@@ -5,7 +5,6 @@ connection as it is; then it is closed, and uvicorn sees a client that has gone.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,6 +16,7 @@ from dsm_emulator.fault import CutAt
 from dsm_emulator.fault_kinds import FaultKind
 from dsm_emulator.faults import Faults, Struck
 from dsm_emulator.headers import Header
+from dsm_emulator.release import until_released
 
 
 if TYPE_CHECKING:
@@ -51,25 +51,16 @@ class Line:
 
     async def hang(self, released: Future[None]) -> bool:
         """Wait; return whether that ended by a release and not by the client."""
-        loop = asyncio.get_running_loop()
-        gate = asyncio.Event()
-
-        def let_go(_: Future[None]) -> None:
-            # The server, and its loop, may have stopped in the meantime.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(gate.set)
-
-        released.add_done_callback(let_go)
         waits = [
-            loop.create_task(gate.wait()),
-            loop.create_task(self.wait_until_gone()),
+            asyncio.ensure_future(until_released(released)),
+            asyncio.ensure_future(self.wait_until_gone()),
         ]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
-        return gate.is_set()
+        return released.done()
 
 
 async def send_whole(
