@@ -14,15 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from kms_conformance.commands import pid_source, shell
 from kms_conformance.scale import FULL, QUICK
-from kms_conformance.target import (
-    Endpoint,
-    EndpointRefused,
-    Hook,
-    Target,
-    pid_source,
-    shell,
-)
+from kms_conformance.target import Endpoint, EndpointRefused, Hook, Target
 
 
 if TYPE_CHECKING:
@@ -54,9 +48,7 @@ def main(words: Sequence[str]) -> int:
         SystemExit: By argparse: 0 after --help, 2 for a wrong usage.
     """
     if find_spec("h2") is None:
-        _complain(
-            "the kit needs an extra: pip install 'k8s-sdkms-plugin[conformance]'"
-        )
+        _complain("the kit needs an extra: pip install 'k8s-sdkms-plugin[conformance]'")
         return EXIT_MISSING
     arguments = _parser().parse_args(words)
     from kms_conformance.checks import everything  # noqa: PLC0415 - needs the extra
@@ -72,8 +64,6 @@ def main(words: Sequence[str]) -> int:
         )
         if arguments.list:
             return _list(chosen)
-        if arguments.socket is None:
-            raise EndpointRefused("--socket says which plugin to check")
         target = _target(arguments)
     except (SelectionRefused, EndpointRefused) as refusal:
         _complain(str(refusal))
@@ -130,6 +120,8 @@ def _ids(text: str) -> tuple[str, ...]:
 
 
 def _target(arguments: argparse.Namespace) -> Target:
+    if arguments.socket is None:
+        raise EndpointRefused("--socket says which plugin to check")
     given = vars(arguments)
     commands = {
         hook: given[hook.value.removeprefix("--").replace("-", "_")]

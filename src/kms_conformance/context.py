@@ -193,12 +193,10 @@ class Context:
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        try:
-            async with asyncio.timeout(within_s):
-                while not await _holds(condition):
-                    await asyncio.sleep(every_s)
-        except TimeoutError:
-            raise Failed(f"{otherwise} within {within_s:g} s") from None
+        while not await _holds(condition):
+            if loop.time() - began > within_s:
+                raise Failed(f"{otherwise} within {within_s:g} s")
+            await asyncio.sleep(every_s)
         return loop.time() - began
 
     async def serving(self, *, within_s: float = BACK_WITHIN_S) -> float:
@@ -248,6 +246,28 @@ class Context:
         await self.pull(Hook.STOP)
         await self.pull(Hook.START)
         await self.serving()
+
+    async def rotate(self, connection: Connection) -> float:
+        """Rotate the remote key, and wait until Status on *connection* shows it.
+
+        Returns:
+            The seconds that this took.
+
+        Raises:
+            HookFailed: The command failed.
+            Failed: Status did not show another key_id in time.
+        """
+        before = (await connection.status()).key_id
+        await self.pull(Hook.ROTATE)
+
+        async def shown() -> bool:
+            return (await connection.status()).key_id != before
+
+        return await self.until(
+            shown,
+            within_s=self.target.rotation_s,
+            otherwise="Status showed no other key_id",
+        )
 
     # Notes for the report.
 

@@ -51,9 +51,7 @@ class Result:
     @property
     def breaks_conformance(self) -> bool:
         """Whether it alone makes the run fail."""
-        return (
-            self.verdict is Verdict.FAILED and self.check.severity is Severity.MUST
-        )
+        return self.verdict is Verdict.FAILED and self.check.severity is Severity.MUST
 
 
 @frozen

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 from attrs import evolve, frozen
 
 from kms_conformance.context import Context
+from kms_conformance.http2 import ConnectionLost
 from kms_conformance.outcome import CallFailed, Failed, NotRun, Verdict
 from kms_conformance.recorder import Recorder
 from kms_conformance.report import Report, Result
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Coroutine, Iterable, Sequence
+    from typing import Any
 
     from kms_conformance.check import Check
     from kms_conformance.scale import Scale
@@ -31,6 +33,7 @@ RESTORE_S: Final = 150.0
 """How long healing and starting a plugin after a check may take in all."""
 
 _END_S: Final = 5.0
+"""How long a check that was cancelled may take to end."""
 
 
 class Progress(Protocol):
@@ -92,7 +95,7 @@ def select(
         names = {one.id, one.group}
         if (only and not names & set(only)) or names & set(skip):
             continue
-        if quick and (one.slow or one.disruptive) and one.id not in only:
+        if quick and (one.slow or one.disruption) and one.id not in only:
             continue
         wanted.append(one)
     return tuple(wanted)
@@ -136,7 +139,7 @@ async def _result(check: Check, plan: Plan, recorder: Recorder) -> Result:
     if missing:
         came = f"needs {' '.join(missing)}"
         return Result(check, Verdict.NOT_RUN, came=came)
-    recorder.begin(check.id)
+    recorder.begin()
     context = Context(check.id, plan.target, plan.scale, plan.random_seed, recorder)
     began = time.monotonic()
     limit_s = check.limit_s * plan.scale.limit
@@ -165,7 +168,7 @@ async def _work(check: Check, context: Context) -> None:
 
 
 async def _ended(
-    check: Check, work: asyncio._CoroutineLike[None], limit_s: float
+    check: Check, work: Coroutine[Any, Any, None], limit_s: float
 ) -> Result:
     """Return how *work* ended. It is a task of its own, left behind if it won't end."""
     task = asyncio.ensure_future(work)
@@ -191,8 +194,10 @@ def _verdict(check: Check, error: BaseException | None) -> Result:
             return Result(check, Verdict.NOT_RUN, came=error.reason)
         case Failed():
             return _failed(check, error)
-        case CallFailed():
+        case CallFailed() | ConnectionLost():
             return _failed(check, Failed(str(error)))
+        case TimeoutError():
+            return _failed(check, Failed("no answer in time"))
         case _:
             # A fault of the plugin that the check did not foresee, or of the check.
             came = f"the check broke: {type(error).__name__}: {error}"

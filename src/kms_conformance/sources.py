@@ -11,6 +11,7 @@ _ENVELOPE: Final = "pkg/storage/value/encrypt/envelope"
 _READ_AT: Final = "(master 24a394e5, 2026-07-23)"
 _KMS_READ_AT: Final = "(master 7dc88c04, 2026-07-22)"
 _OPTIONS: Final = "pkg/server/options/encryptionconfig"
+_INTEGRATION: Final = "test/integration/controlplane/transformation"
 
 SOURCES: Final[tuple[tuple[str, str], ...]] = (
     ("cfg", f"{_APISERVER} {_OPTIONS}/config.go {_READ_AT}"),
@@ -27,11 +28,7 @@ SOURCES: Final[tuple[tuple[str, str], ...]] = (
     ("hier", "kubernetes/kms pkg/hierarchy/hierarchy.go, before commit 2f8ea38"),
     ("KEP", "kubernetes/enhancements keps/sig-auth/3299-kms-v2-improvements"),
     ("docs", "kubernetes.io, Using a KMS provider for data encryption (1.29, later)"),
-    (
-        "itest",
-        "kubernetes/kubernetes "
-        "test/integration/controlplane/transformation/kmsv2_transformation_test.go",
-    ),
+    ("itest", f"kubernetes/kubernetes {_INTEGRATION}/kmsv2_transformation_test.go"),
     ("grpc-go", "grpc/grpc-go (4793ad04, 2026-08-22)"),
     ("contract", "docs/reference/kms-v2-contract.md of this project"),
 )

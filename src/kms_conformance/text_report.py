@@ -90,7 +90,9 @@ def _lines(report: Report) -> Iterator[str]:
     if report.latencies:
         yield "\nLatency of calls that were answered, in ms"
         yield from (f"  {_latency(one)}" for one in report.latencies)
-    counts = ", ".join(f"{report.count(verdict)} {verdict.value}" for verdict in Verdict)
+    counts = ", ".join(
+        f"{report.count(verdict)} {verdict.value}" for verdict in Verdict
+    )
     conforms = "conforms" if report.exit_code == 0 else "does NOT conform"
     yield f"\n{len(report.results)} checks: {counts}. The plugin {conforms}."
 

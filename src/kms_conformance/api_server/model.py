@@ -223,9 +223,7 @@ class ApiServer:
         """
         current = self._state().sealed.key_id
         try:
-            stored = EncryptedObject.from_etcd(value)
-            if problems := sealed_problems(stored.sealed):
-                raise Unreadable("; ".join(problems))
+            stored = _valid(value)
             key = await self._opened(stored)
             plaintext = key.decrypt(stored.data, etcd_key)
         except (Unreadable, CallFailed) as failure:
@@ -291,3 +289,10 @@ class ApiServer:
         passed_s, self.now = time - self.now, time
         if self._pace:
             await asyncio.sleep(passed_s * self._pace)
+
+
+def _valid(value: bytes) -> EncryptedObject:
+    stored = EncryptedObject.from_etcd(value)
+    if problems := sealed_problems(stored.sealed):
+        raise Unreadable("; ".join(problems))
+    return stored
