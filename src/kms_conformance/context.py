@@ -202,6 +202,9 @@ class Context:
     async def serving(self, *, within_s: float = BACK_WITHIN_S) -> float:
         """Wait until Status says ok, and return the seconds that it took.
 
+        Args:
+            within_s: Seconds in a full run until it must say so.
+
         Raises:
             Failed: It did not say so in time.
         """
@@ -210,8 +213,11 @@ class Context:
         async def well() -> bool:
             return (await watch.status(timeout_s=1.0)).healthz == "ok"
 
-        otherwise = "Status did not say ok"
-        return await self.until(well, within_s=within_s, otherwise=otherwise)
+        return await self.until(
+            well,
+            within_s=within_s * self.scale.limit,
+            otherwise="Status did not say ok",
+        )
 
     async def idle(self, full_s: float) -> None:
         """Let time pass, for a check that is about time: *full_s* in a full run."""
