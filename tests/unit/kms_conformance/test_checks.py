@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.kms_conformance.support import Site
 
 from kms_conformance.catalogue import CATALOGUE, GROUPS
 from kms_conformance.check import Check, DocstringRefused, Register, Words, check
 from kms_conformance.checks import everything
-from kms_conformance.context import Context
 from kms_conformance.outcome import MUST, SHOULD
 from kms_conformance.sources import SOURCES, tags
 from kms_conformance.target import Hook
 
 
+if TYPE_CHECKING:
+    from tests.unit.kms_conformance.support import Site
+
+    from kms_conformance.context import Context
+
+
 ROOT = Path(__file__).parents[3]
 CONTRACT = ROOT / "docs" / "reference" / "kms-v2-contract.md"
-LINE = re.compile(r"^\| ([TSEDRLAV]\d\d) \|.*\| (MUST|SHOULD)[^|]* \|[^|]*\|$", re.M)
+LINE = re.compile(
+    r"^\| ([TSEDRLAV]\d\d) \|.*\| (MUST|SHOULD)[^|]* \|[^|]*\|$", re.MULTILINE
+)
 ENTRIES = {entry.id: entry for entry in CATALOGUE}
 CHECKS = everything()
 

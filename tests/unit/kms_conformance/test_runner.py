@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import TYPE_CHECKING
 
 import pytest
 from attrs import evolve
@@ -14,11 +15,14 @@ from tests.unit.kms_conformance.support import (
     what_failed,
 )
 
-from kms_conformance.context import Context
 from kms_conformance.outcome import SHOULD, CallFailed, Failed, NotRun, Verdict
 from kms_conformance.runner import Plan, SelectionRefused, run, select
 from kms_conformance.scale import TINY
 from kms_conformance.target import Hook
+
+
+if TYPE_CHECKING:
+    from kms_conformance.context import Context
 
 
 async def passes(kit: Context) -> None:
@@ -109,7 +113,7 @@ async def test_check_that_will_not_end_is_left_behind(
 
 @pytest.mark.parametrize(("severity_is_must", "exit_code"), [(True, 1), (False, 0)])
 async def test_only_a_broken_must_makes_the_run_fail(
-    site: Site, severity_is_must: bool, exit_code: int
+    site: Site, exit_code: int, *, severity_is_must: bool
 ) -> None:
     check = a_check(fails)
     if not severity_is_must:
@@ -223,7 +227,7 @@ MANY = (
     ],
 )
 def test_selection(
-    only: tuple[str, ...], skip: tuple[str, ...], quick: bool, expected: str
+    only: tuple[str, ...], skip: tuple[str, ...], expected: str, *, quick: bool
 ) -> None:
     chosen = select(MANY, only=only, skip=skip, quick=quick)
     assert " ".join(one.id for one in chosen) == expected

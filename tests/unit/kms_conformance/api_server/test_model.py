@@ -8,14 +8,6 @@ import pytest
 import pytest_asyncio
 from tests.unit.kms_conformance.support import Site
 
-from adapters_grpc.messages import (
-    DecryptRequest,
-    DecryptResponse,
-    EncryptRequest,
-    EncryptResponse,
-    StatusRequest,
-    StatusResponse,
-)
 from kms_conformance.api_server.model import ApiServer, Calls, Refused
 from kms_conformance.api_server.stored import AES_KEY, EncryptedObject
 from kms_conformance.reference import ReferencePlugin
@@ -25,6 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from adapters_grpc.messages import (
+        DecryptRequest,
+        DecryptResponse,
+        EncryptRequest,
+        EncryptResponse,
+        StatusRequest,
+        StatusResponse,
+    )
     from kms_conformance.context import Context
 
 
@@ -227,7 +227,7 @@ async def test_time_passes_at_the_given_pace(world: World) -> None:
     ],
 )
 async def test_only_a_bad_key_id_lets_the_seed_expire(
-    world: World, fault: dict[str, str], problems: int, renewed: bool
+    world: World, fault: dict[str, str], problems: int, *, renewed: bool
 ) -> None:
     server = await world.server()
     for name, value in fault.items():

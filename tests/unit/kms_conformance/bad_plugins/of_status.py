@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tests.unit.kms_conformance.bad_plugins import bad
 
-from adapters_grpc.messages import StatusRequest, StatusResponse
 from kms_conformance.reference import ReferencePlugin
+
+
+if TYPE_CHECKING:
+    from adapters_grpc.messages import StatusRequest, StatusResponse
 
 
 @bad("S02", also=("A",))
