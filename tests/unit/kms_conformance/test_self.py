@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from attrs import evolve
 from tests.unit.kms_conformance.bad_plugins import Bad, every_bad_plugin
 from tests.unit.kms_conformance.support import Site, report, what_failed
 
 from kms_conformance.catalogue import CATALOGUE
 from kms_conformance.checks import everything
+from kms_conformance.scale import TINY
 
 
 if TYPE_CHECKING:
@@ -41,8 +43,9 @@ async def test_bad_plugin_is_caught_by_its_check_and_by_no_unrelated_one(
     chosen = tuple(
         one for one in everything() if not one.disruption or one.id in fault.caught_by
     )
+    scale = evolve(TINY, timeout_s=fault.timeout_s)
     async with Site(directory, fault.plugin) as site:
-        failed = what_failed(await report(site.target, chosen))
+        failed = what_failed(await report(site.target, chosen, scale))
     assert set(fault.caught_by) <= set(failed)
     unrelated = {name: why for name, why in failed.items() if not fault.explains(name)}
     assert not unrelated

@@ -26,11 +26,13 @@ class Bad:
         plugin: Its class; the name says the fault.
         caught_by: Ids of the checks that must fail.
         also: Ids, or letters of groups, that fail too since the same fault shows there.
+        timeout_s: Seconds for each call; fewer for a plugin that hangs.
     """
 
     plugin: type[ReferencePlugin]
     caught_by: tuple[str, ...]
     also: tuple[str, ...]
+    timeout_s: float
 
     @property
     def name(self) -> str:
@@ -45,12 +47,12 @@ _FOUND: list[Bad] = []
 
 
 def bad(
-    *caught_by: str, also: tuple[str, ...] = ()
+    *caught_by: str, also: tuple[str, ...] = (), timeout_s: float = 3.0
 ) -> Callable[[type[ReferencePlugin]], type[ReferencePlugin]]:
     """Enter the decorated plugin; see ``Bad`` for the arguments."""
 
     def entered(plugin: type[ReferencePlugin]) -> type[ReferencePlugin]:
-        _FOUND.append(Bad(plugin, caught_by, also))
+        _FOUND.append(Bad(plugin, caught_by, also, timeout_s))
         return plugin
 
     return entered
