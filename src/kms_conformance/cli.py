@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kms_conformance.commands import pid_source, shell
-from kms_conformance.scale import FULL, QUICK
+from kms_conformance.scale import FULL, QUICK, SOAK_S
 from kms_conformance.target import Endpoint, EndpointRefused, Hook, Target
 
 
@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--skip", metavar="IDS", type=_ids, default=(), help="likewise")
     add("--seed", metavar="N", type=int, help="repeat the randomness of a run")
     add("--timeout-s", type=float, default=FULL.timeout_s, help="of a call (3)")
+    add("--soak-s", type=float, help="length of the soak, L09 (120)")
     add("--json", metavar="FILE", type=Path, help="write the report as JSON")
     hooks = parser.add_argument_group("hooks, without which some checks are not run")
     for hook, what in _COMMANDS:
@@ -166,6 +167,8 @@ def _run(
     if random_seed is None:
         random_seed = secrets.randbelow(1_000_000)
     scale = evolve(QUICK if arguments.quick else FULL, timeout_s=arguments.timeout_s)
+    if arguments.soak_s is not None:
+        scale = evolve(scale, soak=arguments.soak_s / SOAK_S)
     plan = Plan(target, checks, scale, random_seed)
     report = asyncio.run(run(plan, _Lines()))
     try:

@@ -223,6 +223,10 @@ class Context:
         """Let time pass, for a check that is about time: *full_s* in a full run."""
         await asyncio.sleep(full_s * self.scale.idle)
 
+    async def beat(self, seconds: float) -> None:
+        """Let *seconds* pass, for a soak: it has scaled its length itself."""
+        await asyncio.sleep(seconds)
+
     # Hooks. What a check stops or breaks is started and healed when it has ended.
 
     async def pull(self, hook: Hook) -> Pulled:

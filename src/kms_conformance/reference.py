@@ -149,7 +149,7 @@ class ReferencePlugin:
             SocketTaken: The path can't be had; what is there stays as it is.
         """
         self._claim()
-        server = grpc.aio.server()
+        server = self.new_server()
         self.serve_on(server)
         umask = os.umask(0o177)
         try:
@@ -165,12 +165,16 @@ class ReferencePlugin:
         if server is not None:
             await server.stop(grace_s)
 
+    def new_server(self) -> grpc.aio.Server:
+        """Return a server that serves nothing yet."""
+        return grpc.aio.server()
+
     def serve_on(self, server: grpc.aio.Server) -> None:
         """Make *server* answer the three methods."""
         methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            "Status": _unary(StatusRequest, self.status),
-            "Encrypt": _unary(EncryptRequest, self.encrypt),
-            "Decrypt": _unary(DecryptRequest, self.decrypt),
+            "Status": unary(StatusRequest, self.status),
+            "Encrypt": unary(EncryptRequest, self.encrypt),
+            "Decrypt": unary(DecryptRequest, self.decrypt),
         }
         generic = grpc.method_handlers_generic_handler(SERVICE, methods)
         server.add_generic_rpc_handlers([generic])
@@ -188,10 +192,12 @@ class ReferencePlugin:
                 raise SocketTaken(f"{self.path} is served by another plugin")
 
 
-def _unary(
+def unary(
     request_class: type[M], method: Callable[[M], Awaitable[Message]]
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
-    # Bytes in, bytes out: grpcio would answer garbage with a text of its own.
+    """Return a handler: bytes in, bytes out, and a refusal becomes a status."""
+
+    # grpcio would answer garbage with a text of its own.
     async def answer(
         raw: bytes, context: grpc.aio.ServicerContext[bytes, bytes]
     ) -> bytes:

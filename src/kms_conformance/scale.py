@@ -8,6 +8,10 @@ from typing import Final
 from attrs import frozen
 
 
+SOAK_S: Final = 600.0
+"""Seconds of a soak in section 12 of the contract (L09)."""
+
+
 @frozen
 class Scale:
     """Factors of what section 12 of the contract says.
