@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kms_conformance.outcome import CallFailed, Failed, shown_bytes
+from kms_conformance.outcome import CallFailed, Failed, shown, shown_bytes
 from kms_conformance.recorder import percentile
 
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from kms_conformance.context import Context
+    from kms_conformance.http2 import RawAnswer
 
 
 async def refused(call: Awaitable[object], *, sent: str = "") -> CallFailed:
@@ -60,6 +61,20 @@ def same(came: bytes, plaintext: bytes, *, sent: str = "") -> None:
             f"OK with {shown_bytes(came)} instead of {shown_bytes(plaintext)}",
             sent=sent,
         )
+
+
+def grpc_ok(answer: RawAnswer, *, sent: str = "") -> None:
+    """Demand that a call by hand was answered with OK.
+
+    Raises:
+        Failed: It was not.
+    """
+    code = answer.header("grpc-status")
+    if code == "0":
+        return
+    text = answer.header("grpc-message") or ""
+    ended = f"RST_STREAM {answer.reset}" if code is None else f"grpc-status {code}"
+    raise Failed(f"{ended}: {shown(text)}" if text else ended, sent=sent)
 
 
 def quick_enough(
