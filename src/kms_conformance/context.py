@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import frozen
@@ -120,6 +121,16 @@ class Context:
         """
         connection = connection or self.dial()
         return ApiServer(connection, self.random.randbytes, pace=self.scale.pace)
+
+    def socket_file(self) -> Path:
+        """Return the path of the plugin's socket.
+
+        Raises:
+            NotRun: It is an abstract socket.
+        """
+        if self.target.endpoint.is_abstract:
+            raise NotRun("an abstract socket has no file")
+        return Path(self.target.endpoint.name)
 
     async def raw_http2(self) -> RawHttp2:
         """Return a new connection that speaks HTTP/2 by hand.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
 
@@ -227,7 +226,7 @@ async def socket_is_not_everybodys(kit: Context) -> None:
     Why: whoever can connect can have every stored seed decrypted.
     Source: `docs`; `contract` 2.4
     """
-    path = _file_of(kit)
+    path = kit.socket_file()
     mode = path.stat().st_mode
     if mode & _OTHERS:
         raise Failed(f"the socket's mode is {stat.S_IMODE(mode):04o}")
@@ -253,17 +252,6 @@ async def abstract_socket_has_the_name_that_go_dials(kit: Context) -> None:
     except OSError as error:
         raise Failed(f"nobody listens there: {error.strerror}") from None
     await kit.dial().status()
-
-
-def _file_of(kit: Context) -> Path:
-    """Return the socket's path.
-
-    Raises:
-        NotRun: It has none.
-    """
-    if kit.target.endpoint.is_abstract:
-        raise NotRun("an abstract socket has no file")
-    return Path(kit.target.endpoint.name)
 
 
 async def _implemented(call: Awaitable[T]) -> T | None:
