@@ -37,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = _go_plugin_words(list(sys.argv[1:] if argv is None else argv))
     if words[:1] == ["emulator"]:
         return _emulator(words[1:])
+    if words[:1] == ["conformance"]:
+        from kms_conformance.cli import main as conformance_main
+
+        return conformance_main(words[1:])
     arguments = _parser().parse_args(words)
     command: Callable[[argparse.Namespace], int] = arguments.command
     return command(arguments)
@@ -135,8 +139,12 @@ def _parser() -> argparse.ArgumentParser:
     shown = commands.add_parser("version", help="print the version")
     shown.set_defaults(command=_version)
 
-    # Handed over before parsing; it stands here for --help.
+    # Handed over before parsing; they stand here for --help.
     commands.add_parser("emulator", help="a local DSM (needs the emulator extra)")
+    commands.add_parser(
+        "conformance",
+        help="check any KMS v2 plugin (needs the conformance extra)",
+    )
     return parser
 
 

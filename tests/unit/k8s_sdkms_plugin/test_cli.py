@@ -113,6 +113,7 @@ def test_help_names_every_command_and_the_exit_codes(
     text = " ".join(capsys.readouterr().out.split())
     for name in ("serve", "check", "call", "demo", "schema", "version", "emulator"):
         assert name in text
+    assert "conformance" in text
     assert "Exit codes" in text
 
 
@@ -179,6 +180,27 @@ def test_command_without_its_extra_names_it_and_exits_3(
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert EXTRA in line
+
+
+def test_conformance_without_its_extra_names_it_and_exits_3() -> None:
+    script = (
+        "import sys; sys.modules['h2'] = None; "
+        "from k8s_sdkms_plugin.cli import main; sys.exit(main(['conformance']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 3
+    assert "k8s-sdkms-plugin[conformance]" in done.stderr
+
+
+def test_conformance_has_a_command_line_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["conformance", "--help"])
+    assert ended.value.code == 0
+    assert "--rotate" in capsys.readouterr().out
 
 
 def test_emulator_has_a_command_line_of_its_own(

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kms_conformance.cli import main
+
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.unit.kms_conformance.support import Site
+
+
+async def run_cli(*words: str | Path) -> tuple[int, str, str]:
+    """Run the kit as a process while a plugin serves in this one."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "kms_conformance"),
+        *map(str, words),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+async def test_run_prints_progress_and_report_and_exits_0(
+    site: Site, directory: Path
+) -> None:
+    path = directory / "report.json"
+    code, out, err = await run_cli(
+        *("--socket", f"unix://{site.plugin.path}", "--only", "s,d04", "--seed", "5"),
+        *("--quick", "--json", path, "--peer", site.peer.path, "--pid", "1"),
+    )
+    assert code == 0
+    assert "The plugin conforms." in out
+    assert "--seed 5" in out
+    assert "pass  S02 MUST" in err
+    report = json.loads(path.read_text())
+    ids = {one["id"] for one in report["results"]}
+    assert {"S02", "D04"} <= ids
+    assert {name[0] for name in ids} == {"S", "D"}
+    assert (report["seed"], report["scale"]) == (5, "quick")
+
+
+def test_plugin_that_is_not_there_fails(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("kms_conformance.runner.GONE_AFTER_S", 0.0)
+    socket = str(directory / "none")
+    words = ["--socket", socket, "--only", "S02,S03", "--timeout-s", "0.1"]
+    assert main(words) == 1
+    out = capsys.readouterr().out
+    assert "does NOT conform" in out
+    assert "nobody listened" in out
+    assert "gone since S02" in out
+
+
+async def test_hooks_are_commands(site: Site) -> None:
+    code, out, _ = await run_cli(
+        *("--socket", site.plugin.path, "--only", "S12"),
+        *("--stop", "true", "--start", "echo refused; exit 5"),
+    )
+    assert code == 1
+    assert "its command exited with 5: refused" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "--socket"),
+        (["--socket", "x.sock"], "no endpoint"),
+        (["--socket", "/x", "--only", "Q"], "'Q'"),
+        (["--socket", "/x", "--peer", "unix://a/b"], "two slashes"),
+        (["--explain", "X99"], "X99"),
+    ],
+)
+def test_wrong_command_line_exits_2(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+
+
+def test_unknown_flag_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--sockets", "/x"])
+    assert ended.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_report_that_cannot_be_written_is_said(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--socket", "/x", "--only", "R12", "--json", str(directory)]
+    assert main(words) == 2
+    assert "directory" in capsys.readouterr().err
+
+
+def test_list_prints_the_selection(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list", "--only", "S02,R12"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["S02", "MUST"], ["R12", "MUST"]]
+    assert lines[1].endswith("--peer")
+
+
+def test_explain_prints_one_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--explain", "d04"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("D04 MUST")
+    for word in ("sends", "expects", "why", "source", "needs"):
+        assert f"  {word}" in said
+
+
+def test_without_the_extra_one_line_names_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kms_conformance.cli.find_spec", lambda _: None)
+    assert main(["--list"]) == 3
+    assert "k8s-sdkms-plugin[conformance]" in capsys.readouterr().err
+
+
+def test_terminal_shows_the_check_that_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert main(["--socket", "/x", "--only", "R12"]) == 0
+    assert "1/1 R12 ..." in capsys.readouterr().err
