@@ -105,6 +105,27 @@ class StandingReported(Event):
 
 
 @frozen(kw_only=True)
+class KeyFindingReported(Event):
+    """Something about the key that an operator should know has appeared, or gone.
+
+    Attributes:
+        kid: The key.
+        code: Stable name of the finding (``key_findings``).
+        severity: ``warning`` or ``notice``.
+        cause: What was found.
+        remedy: What the operator should do.
+        gone: Whether it was found before and is found no more.
+    """
+
+    kid: str
+    code: str
+    severity: str
+    cause: str
+    remedy: str
+    gone: bool = False
+
+
+@frozen(kw_only=True)
 class SecretsDropped(Event):
     """Local KEKs were forgotten, since their key must not be used any more.
 
