@@ -31,7 +31,7 @@ from kms_core.events import (
     StandingReported,
     Unexpected,
 )
-from kms_core.key_findings import finding_codes
+from kms_core.key_rules import finding_codes
 from kms_core.ports import Event, Telemetry
 
 

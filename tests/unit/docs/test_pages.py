@@ -15,7 +15,7 @@ from tests.unit.docs.support import README, ROOT, Page, pages
 
 from k8s_sdkms_plugin.config.model import PluginConfig
 from kms_core.errors import error_classes
-from kms_core.key_findings import finding_codes
+from kms_core.key_rules import finding_codes
 
 
 PAGES = pages()

@@ -25,8 +25,8 @@ from kms_core.events import (
     Unexpected,
 )
 from kms_core.fakes import ManualClock
-from kms_core.key_findings import finding_codes
 from kms_core.key_id import AnnouncedKey
+from kms_core.key_rules import finding_codes
 from kms_core.standing import Phase, Policy, Source, Standing, Trouble
 
 

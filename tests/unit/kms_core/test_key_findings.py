@@ -10,15 +10,9 @@ from attrs import evolve
 
 from kms_core.events import KeyFindingReported, Unexpected
 from kms_core.fakes import InMemoryKeyProvider
-from kms_core.key_findings import (
-    RULES,
-    KeyFinding,
-    ReportedFindings,
-    Severity,
-    finding_codes,
-    key_findings,
-)
+from kms_core.key_findings import KeyFinding, ReportedFindings, key_findings
 from kms_core.key_id import LegacyNaming, go_plugin_key_id
+from kms_core.key_rules import RULES, Severity, finding_codes
 from kms_core.provider import KeyDescription, KeyState, RotationPlan
 
 
