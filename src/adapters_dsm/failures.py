@@ -34,6 +34,7 @@ class AttemptFailed(Exception):
         answer: What DSM answered, or None if there was no whole answer.
         retry_after_s: How long DSM asks us to wait, in seconds, if it does.
         hung: Whether it is the time for the attempt that ran out.
+        elsewhere: Whether another endpoint is worth a try at once.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class AttemptFailed(Exception):
         self.answer = answer
         self.retry_after_s = retry_after_s
         self.hung = hung
+        self.elsewhere = False
 
 
 def classify(error: Exception, where: str) -> KmsError | None:

@@ -8,11 +8,13 @@ connections for 5 s, ignores most limits and reads certifi's bundle.
 from __future__ import annotations
 
 import asyncio
+import functools
 import weakref
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
 from attrs import define, frozen
 from httpx_aiohttp import AiohttpTransport
 
@@ -37,7 +39,7 @@ class Route:
         endpoint: Where it is.
         proxy: The proxy on the way, if there is one.
         build_context: Makes the SSL context; called in a thread.
-        max_connections: Limit of a pool.
+        max_connections: How many connections there are at most.
         keepalive_s: After how many idle seconds a pooled connection is closed.
     """
 
@@ -46,6 +48,41 @@ class Route:
     build_context: Callable[[], ssl.SSLContext]
     max_connections: int
     keepalive_s: float
+
+    def limit(self, *, single_use: bool) -> int:
+        """Return how many connections a pool may have.
+
+        The two kinds of pools share ``max_connections``. An eighth is for second tries,
+        which are few: what finds none free waits its turn.
+        """
+        singles = max(1, self.max_connections // 8)
+        return singles if single_use else max(1, self.max_connections - singles)
+
+
+class _Conversation(ResponseHandler):
+    """aiohttp's end of a connection that takes nothing while nothing was asked.
+
+    aiohttp parses whatever arrives on a connection that is back in its pool, and gives
+    it to the next request there (aio-libs/aiohttp#13656): a proxy that repeats an
+    answer would hand one call the plaintext of another.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.idle = True
+
+    def set_response_params(self, **params: Any) -> None:
+        """Begin to expect an answer."""
+        self.idle = False
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        """Take *data*, or end the connection."""
+        if data and self.idle and self.transport is not None:
+            self.force_close()
+            cast("asyncio.Transport", self.transport).abort()
+            return
+        super().data_received(data)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -57,7 +94,13 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        made: Any = functools.partial(_Conversation, loop=self._loop)
+        self._factory = made
         self._made: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+
+    def _release(self, key: Any, protocol: Any, **options: Any) -> None:
+        protocol.idle = True
+        super()._release(key, protocol, **options)
 
     async def _create_connection(self, *args: Any, **named: Any) -> Any:
         protocol = await super()._create_connection(*args, **named)
@@ -99,7 +142,7 @@ class Pool:
             lifetime = {"keepalive_timeout": route.keepalive_s}
         connector = _Connector(
             ssl=context,
-            limit=route.max_connections,
+            limit=route.limit(single_use=single_use),
             ttl_dns_cache=DNS_CACHE_S,
             **lifetime,
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from attrs import define, field
 
+from adapters_dsm.credential_source import CredentialSource
 from adapters_dsm.provider import DsmKeyProvider
 from adapters_dsm.settings import DsmSettings, Endpoint, KeySelector, Secret
 from kms_core.events import ProviderCallFinished
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     import trustme
 
+    from adapters_dsm.exchange import Exchanges
+    from adapters_dsm.transport import Connections
     from dsm_emulator import DemoKey, Dsm, EmulatorServer
 
 
@@ -291,9 +294,9 @@ class Adapters:
         if name is None and kid is None:
             name = "a key"
         settings = DsmSettings(
-            endpoint=Endpoint.parse(url, allow_http=True),
+            endpoints=(Endpoint.parse(url, allow_http=True),),
             selector=KeySelector(name=name, kid=kid),
-            api_key=Secret(api_key),
+            credential=CredentialSource(api_key=Secret(api_key)),
             ca_file=None if trust_system else ca_file or self.ca_file,
             max_connections=max_connections,
             keepalive_s=keepalive_s,
@@ -344,6 +347,15 @@ class Emulated:
 
     def count(self, path: str) -> int:
         return self.dsm.journal.count(path)
+
+
+def way_of(provider: DsmKeyProvider) -> Exchanges:
+    """Return what *provider* asks its first endpoint by."""
+    return provider._endpoints.nodes[0].ways.of(None)
+
+
+def connections_of(provider: DsmKeyProvider) -> Connections:
+    return way_of(provider)._connections
 
 
 async def until(is_so: Callable[[], bool]) -> None:

@@ -20,6 +20,7 @@ from tests.unit.adapters_dsm.support import (
     SkippingClock,
     http,
     sobject,
+    way_of,
 )
 
 from adapters_dsm.answers import Answer
@@ -121,7 +122,7 @@ async def make_calls(by_path: dict[str, Answer], nowhere: Path) -> None:
     clock = SkippingClock()
     async with Adapters(nowhere, clock) as adapters:
         provider = adapters.open("https://dsm.test")
-        provider._exchanges._connections = Mutated(by_path)  # type: ignore[assignment]
+        way_of(provider)._connections = Mutated(by_path)  # type: ignore[assignment]
         try:
             found = await provider.describe(deadline=clock.in_s(3))
             assert type(found) is KeyDescription

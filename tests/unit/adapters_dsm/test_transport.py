@@ -18,6 +18,7 @@ from tests.unit.adapters_dsm.support import (
     RawServer,
     SkippingClock,
     cancel,
+    connections_of,
     describe_ok,
     http,
     sobject,
@@ -526,7 +527,7 @@ async def test_close_while_the_first_call_opens_leaves_nothing_open(
         await provider.aclose()
         with pytest.raises(ProviderUnreachable):
             await call
-        assert provider._connections._kept is None
+        assert connections_of(provider)._kept is None
 
 
 async def test_calls_that_open_at_once_share_one_pool(
@@ -543,7 +544,7 @@ async def test_calls_that_open_at_once_share_one_pool(
     async with RawServer(script, authority) as server:
         provider = adapters.open(server.url)
         await provider.renew()
-        connections = provider._connections
+        connections = connections_of(provider)
         pools = await asyncio.gather(
             *[connections._open(fresh=fresh) for fresh in (False, False, True, True)]
         )
@@ -577,7 +578,7 @@ async def test_close_ends_what_a_given_up_request_left_half_closed(
     async with RawServer(hang, authority) as server:
         provider = adapters.open(server.url)
         await failure(provider, adapters.clock.in_s(0.2))
-        pool = provider._connections._kept
+        pool = connections_of(provider)._kept
         assert pool is not None
         made = list(pool._connector._made)
         assert made
