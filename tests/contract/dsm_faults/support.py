@@ -136,9 +136,12 @@ class Front:
         """Ask the adapter alone."""
         return await self.provider.encrypt(kid, seed, b"aad", deadline=self._soon())
 
-    async def adapter_decrypt(self, kid: str, sealed: Ciphertext) -> bytes:
+    async def adapter_decrypt(
+        self, kid: str, sealed: Ciphertext, *, within_s: float = CALL_S
+    ) -> bytes:
         """Ask the adapter alone."""
-        return await self.provider.decrypt(kid, sealed, b"aad", deadline=self._soon())
+        deadline = self._soon(within_s)
+        return await self.provider.decrypt(kid, sealed, b"aad", deadline=deadline)
 
     async def adapter_describe(self, kid: str | None) -> Any:
         """Ask the adapter alone."""
@@ -150,16 +153,19 @@ class Front:
         The error is looked at. From the socket: one line of our words, with the gRPC
         code of its class. From the adapter: the class itself.
         """
+        failure: CallFailed | KmsError
         try:
             await call
-        except CallFailed as failure:
-            code = self._checked(failure.text)
-            assert CODES[code].rpc_code.value == failure.code_name
-            return code
-        except KmsError as error:
-            assert type(error) is CODES[error.code]
-            return self._checked(error.text())
-        return WELL
+        except (CallFailed, KmsError) as raised:
+            failure = raised
+        else:
+            return WELL
+        if isinstance(failure, KmsError):
+            assert type(failure) is CODES[failure.code]
+            return self._checked(failure.text())
+        code = self._checked(failure.text)
+        assert CODES[code].rpc_code.value == failure.code_name
+        return code
 
     def _checked(self, text: str) -> str:
         problem = one_line_problem(text)
@@ -167,9 +173,9 @@ class Front:
         assert not [secret for secret in self.secrets if secret in text]
         return text.partition(":")[0]
 
-    def _soon(self) -> float:
+    def _soon(self, within_s: float = CALL_S) -> float:
         self.clock.ahead_s = 0.0
-        return asyncio.get_running_loop().time() + CALL_S
+        return asyncio.get_running_loop().time() + within_s
 
 
 async def _until_ready(watcher: Watcher) -> None:

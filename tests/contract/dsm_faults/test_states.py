@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from attrs import frozen
-
 from tests.contract.dsm_faults.support import WELL
 
 from dsm_emulator import Condition, Fault, FaultKind, Operation
+from dsm_emulator.faults import BodyForm
 
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ async def test_known_text_in_every_form_of_a_body(
             path="/crypto/v1/decrypt",
             status=status,
             text=text,
-            body=form,  # type: ignore[arg-type] - the class converts it
+            body=BodyForm(form),
             size=1_000_000,
         )
     )
