@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import weakref
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
 import httpx
@@ -80,7 +80,7 @@ class _Conversation(ResponseHandler):
         """Take *data*, or end the connection."""
         if data and self.idle and self.transport is not None:
             self.force_close()
-            cast("asyncio.Transport", self.transport).abort()
+            self.transport.abort()
             return
         super().data_received(data)
 

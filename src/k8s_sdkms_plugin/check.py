@@ -110,14 +110,17 @@ async def _look_around(loaded: LoadedConfig, config: PluginConfig) -> list[Item]
     items += _state_dir(config)
     async with _parts(loaded, config) as parts:
         items += await _ask_dsm(parts)
+        items += [
+            Item("warning", doubt.setting, doubt.what, doubt.remedy)
+            for doubt in parts.provider.credential_doubts
+        ]
     return items
 
 
 @contextlib.asynccontextmanager
 async def _parts(loaded: LoadedConfig, config: PluginConfig) -> AsyncIterator[Parts]:
     # Without the state of the daemon, which may be running and must not lose it.
-    config = attrs.evolve(config, state_dir=None)
-    parts = assemble(loaded, config, _Silence(), os.environ)
+    parts = assemble(loaded, config, _Silence(), os.environ, for_a_look=True)
     try:
         yield parts
     finally:
@@ -131,7 +134,7 @@ async def _ask_dsm(parts: Parts) -> list[Item]:
     about = "dsm"
     try:
         description = await parts.provider.describe(deadline=_deadline())
-        items.append(Item("ok", about, "answers, and takes the API key"))
+        items.append(Item("ok", about, "answers, and takes the credential"))
         about = "key"
         state = description.state.value.lower()
         size = "" if description.size_bits is None else f"-{description.size_bits}"

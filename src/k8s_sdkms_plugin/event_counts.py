@@ -46,7 +46,10 @@ if TYPE_CHECKING:
 PREFIX: Final = "k8s_sdkms_plugin_"
 
 METHODS: Final = ("Status", "Encrypt", "Decrypt")
-OPERATIONS: Final = ("login", "describe", "encrypt", "decrypt", "logout")
+OPERATIONS: Final = (
+    *("login", "refresh", "logout", "health"),
+    *("describe", "encrypt", "decrypt"),
+)
 RPC_CODES: Final = ("OK", "CANCELLED", *(code.value for code in RpcCode))
 OK: Final = "OK"
 OTHER: Final = "other"

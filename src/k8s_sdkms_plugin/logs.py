@@ -17,6 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import structlog
 
+from adapters_dsm.events import (
+    CredentialDoubted,
+    CredentialReplaced,
+    EndpointBack,
+    EndpointLeft,
+)
 from k8s_sdkms_plugin.config.model import LogFormat, LogLevel
 from k8s_sdkms_plugin.state_dir import StateUnusable
 from kms_core.events import (
@@ -224,7 +230,7 @@ def _level_of(event: Event) -> LogLevel | None:
             level = LogLevel.INFO
         case StandingReported():
             level = LogLevel.WARNING
-        case StateUnusable() | SecretsDropped():
+        case StateUnusable() | SecretsDropped() | CredentialDoubted() | EndpointLeft():
             level = LogLevel.WARNING
         case Unexpected():
             level = LogLevel.ERROR
@@ -240,6 +246,10 @@ def _level_of_request(event: ProviderCallFinished) -> LogLevel:
 
 _NAMES: Final[dict[type[Event], str]] = {
     CallFinished: "kms call",
+    CredentialDoubted: "credential",
+    CredentialReplaced: "credential replaced",
+    EndpointBack: "endpoint back",
+    EndpointLeft: "endpoint left",
     KeyFindingReported: "key finding",
     ProviderCallFinished: "dsm call",
     SecretsDropped: "secrets dropped",

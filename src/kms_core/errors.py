@@ -332,7 +332,7 @@ class CredentialRefused(RefusalError):
 
     code = "CREDENTIAL-REFUSED"
     rpc_code = RpcCode.UNAUTHENTICATED
-    hint = "put a valid API key of the DSM app in place; the timer tries it again"
+    hint = "put a valid credential of the DSM app in place; the timer tries it again"
 
     def __init__(self, cause: str, *, remembered: bool = False) -> None:
         super().__init__(cause)

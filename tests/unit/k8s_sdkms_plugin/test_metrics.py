@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,7 @@ class Board:
         self.clock = ManualClock()
         self.standing = Standing()
         self.keks = 0
+        self.expires_at: dt.datetime | None = None
         self.dropped = 0
         self.counts = EventCounts()
         sources = Sources(
@@ -80,6 +82,7 @@ class Board:
             policy=POLICY,
             clock=self.clock,
             local_keks=lambda: self.keks,
+            credential_expires_at=lambda: self.expires_at,
             log_lines_dropped=lambda: self.dropped,
         )
         self.metrics = Metrics(self.counts, sources)
@@ -282,6 +285,16 @@ async def test_finding_is_shown_from_when_it_appears_until_it_goes(
     assert board.named("key_finding") == loud
     board.tell(evolve(FINDING, gone=True))
     assert board.named("key_finding") == quiet
+
+
+# The credential.
+
+
+async def test_credential_that_ends_shows_when(board: Board) -> None:
+    assert board.named("credential_expiry_timestamp_seconds") == {}
+    board.expires_at = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+    (shown,) = board.named("credential_expiry_timestamp_seconds").values()
+    assert shown == board.expires_at.timestamp()
 
 
 # Labels.
