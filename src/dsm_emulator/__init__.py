@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dsm_emulator.clock import Clock
     from dsm_emulator.dsm import DemoKey, Dsm
-    from dsm_emulator.faults import Fault, FaultKind
+    from dsm_emulator.fault import Fault
+    from dsm_emulator.fault_kinds import FaultKind
     from dsm_emulator.server import EmulatorServer
     from dsm_emulator.state_table import Condition, Operation
 
@@ -32,8 +33,8 @@ _HOMES = {
     "DemoKey": "dsm",
     "Dsm": "dsm",
     "EmulatorServer": "server",
-    "Fault": "faults",
-    "FaultKind": "faults",
+    "Fault": "fault",
+    "FaultKind": "fault_kinds",
     "Operation": "state_table",
 }
 

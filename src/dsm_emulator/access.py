@@ -1,10 +1,11 @@
 """Who may do what to which key, and in which state: the rules before the cipher.
 
-The order of the checks decides which refusal a client sees when several apply:
-account, group, permission, quorum, key_ops, then the state of the key.
+The order of the checks decides which refusal a client sees when several apply: the
+account (whose rule is in `dsm`), group, permission, quorum, key_ops, then the state of
+the key.
 """
 
-from dsm_emulator.account import Account, App, Group, Permission
+from dsm_emulator.account import App, Group, Permission
 from dsm_emulator.errors import (
     NEEDS_APPROVAL,
     NO_SUCH_KEY,
@@ -32,9 +33,8 @@ _MANAGING = (
 )
 
 
-def expect_usable(  # noqa: PLR0913 - the rules depend on all of them
+def expect_usable(
     table: StateTable,
-    account: Account,
     app: App,
     group: Group,
     key: Sobject,
@@ -48,8 +48,6 @@ def expect_usable(  # noqa: PLR0913 - the rules depend on all of them
     """
     if key.state is KeyState.DELETED:
         raise no_such_key()
-    if not account.enabled:
-        check(table, Condition.ACCOUNT_DISABLED, operation)
     if not app.is_member(key.group_id):
         check(table, Condition.FOREIGN_GROUP, operation)
     if not app.permits(Permission(operation.value), key.group_id):

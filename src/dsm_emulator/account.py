@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from attrs import Factory, define, field, frozen
 
+from dsm_emulator.credentials import Credential
 from dsm_emulator.wire import encode_base64
 
 
@@ -48,13 +49,21 @@ class Account:
     Attributes:
         acct_id: Its UUID.
         enabled: False stops all crypto with 403, while logging in goes on.
+        trial_ends_s: From this instant on all crypto stops in the same way.
         mark_key_disable_when_deactivated: Whether deactivation also takes `enabled`
             from a key. Which value DSM starts with isn't known (section 4.3).
+        deactivate_rotated_key: What a rekey does to the old key when it doesn't say;
+            which is DSM's default isn't known (section 4.1).
+        key_undo_window_s: For so long a change of a key can be undone; None is: no
+            policy, hence never.
     """
 
     acct_id: str = Factory(lambda: str(uuid.uuid4()))
     enabled: bool = True
+    trial_ends_s: float | None = None
     mark_key_disable_when_deactivated: bool = False
+    deactivate_rotated_key: bool = False
+    key_undo_window_s: float | None = None
 
 
 @define
@@ -93,6 +102,9 @@ class App:
         enabled: A disabled app can neither log in nor use its sessions.
         groups: The permissions by group id. An admin app needs none.
         previous: The former secret, while it is still good.
+        credential: The kind of credential, and all of it but the secret.
+        ip_whitelist: The networks that it may call from; None is: any.
+        description: For people.
     """
 
     name: str
@@ -104,6 +116,9 @@ class App:
     enabled: bool = True
     groups: dict[str, frozenset[Permission]] = Factory(dict)
     previous: PreviousSecret | None = None
+    credential: Credential = Factory(Credential)
+    ip_whitelist: tuple[str, ...] | None = None
+    description: str | None = None
 
     @property
     def api_key(self) -> str:
@@ -132,14 +147,16 @@ class App:
             and hmac.compare_digest(given, previous.secret.encode())
         )
 
-    def reset_secret(self, migrate_until_s: float | None) -> None:
+    def reset_secret(
+        self, migrate_until_s: float | None, size_bytes: int | None = None
+    ) -> None:
         """Make a new secret; keep the old one until *migrate_until_s*, if given."""
         self.previous = (
             None
             if migrate_until_s is None
             else PreviousSecret(self.secret, migrate_until_s)
         )
-        self.secret = secrets.token_urlsafe(SECRET_BYTES)
+        self.secret = secrets.token_urlsafe(size_bytes or SECRET_BYTES)
 
     def permits(self, permission: Permission, group_id: str) -> bool:
         """Return whether the app may do *permission* to the keys of *group_id*."""

@@ -1,46 +1,33 @@
-"""The ASGI application: one request from its bytes to its answer, faults included.
+"""The ASGI application: one request from its bytes to its answer.
 
-The order: read the body, find out whose credential it is, let the faults have their
-say, ask the model under its lock, write the journal, answer. Requests below
-`/emulator/v1/` go to the control API; latency, faults and journal don't concern them.
+The order: read the body, find out whose credential it is, let the faults have their say
+if there are any, ask the model under its lock, write the journal, answer. Requests
+below `/emulator/v1/` go to the control API; latency, faults and journal don't concern
+them.
 """
 
 import asyncio
-import contextlib
-import itertools
-import json
 import logging
-import socket
-import struct
-import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import Future
+import time
+from collections.abc import MutableMapping
 from typing import Any, TypeAlias
 
 from dsm_emulator import control, rest
+from dsm_emulator.connection import CONNECTION, Connection
+from dsm_emulator.delivery import Line, Receive, Send, send_whole
 from dsm_emulator.dsm import Dsm
-from dsm_emulator.faults import BodyForm, Fault, FaultKind, spoil
+from dsm_emulator.faults import Subject
+from dsm_emulator.faulty import Faulty, Outcome
+from dsm_emulator.headers import Header, RequestIds, profiling_header
 from dsm_emulator.http_message import Answer, Request
 from dsm_emulator.journal import Entry
 
 
 Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-Header: TypeAlias = tuple[bytes, bytes]
 
-# The server puts the transport there: a reset needs it, and ASGI doesn't give it away.
-TRANSPORT = "dsm_emulator.transport"
 # DSM's limit for batch bodies; the one for a single encrypt isn't stated (section 3.4).
 MAX_BODY_BYTES = 512 * 1024
 
-_JSON = b"application/json"
-_TEXT = b"text/plain; charset=utf-8"
-_HTML = b"text/html"
-_NO_CONTENT = 204
-_TEMPORARY_REDIRECT = 307
-_MULTIPLE_CHOICES = 300
 _LOG = logging.getLogger(__name__)
 
 
@@ -56,9 +43,7 @@ class DsmApp:
         """
         self._dsm = dsm
         self._control_token = control_token
-        # Looks like a UUID, is unique, and costs less than one.
-        self._id_prefix = str(uuid.uuid4())[:24]
-        self._serial = itertools.count(1)
+        self._request_ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -70,97 +55,106 @@ class DsmApp:
         # Some clients join an endpoint that ends in a slash (section 6).
         while path.startswith("//"):
             path = path[1:]
+        connection: Connection = scope["extensions"][CONNECTION]
         request = Request(
-            method, path, scope["query_string"], _authorization(scope["headers"]), body
+            method,
+            path,
+            scope["query_string"],
+            _header(scope, b"authorization"),
+            body,
+            connection.peer_certificate_der,
+            connection.peer_address,
+            connection.number,
         )
         if path.startswith(control.PREFIX):
             await self._control(request, send)
         else:
-            await self._serve(request, scope, receive, send)
+            await self._serve(request, scope, Line(connection, receive, send))
 
     async def _control(self, request: Request, send: Send) -> None:
         with self._dsm.lock:
             answer = control.answer(self._dsm, request, self._control_token)
         content_type, body = answer.body()
-        await _send(send, answer.status, [(b"content-type", content_type)], body)
+        await send_whole(send, answer.status, [(b"content-type", content_type)], body)
 
-    async def _serve(
-        self, request: Request, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _serve(self, request: Request, scope: Scope, line: Line) -> None:
         dsm = self._dsm
-        faults = dsm.faults
         app_id = dsm.logins.named_app(request.authorization)
-        request_id = f"{self._id_prefix}{next(self._serial):012x}"
-        headers: list[Header] = []
-        if dsm.sends_request_id:
-            headers.append((b"x-request-id", request_id.encode()))
-        delay_s = dsm.latency_ms / 1000
-        stand_in: Fault | None = None
-        if faults:
-            before = faults.before(request.path, app_id)
-            delay_s += before.delay_s
-            stand_in = before.stand_in
-            if before.loses_sessions:
-                dsm.kill_sessions()
-            for released in before.hangs:
-                faults.count_hanging(1)
-                try:
-                    goes_on = await _hang(released, receive)
-                finally:
-                    faults.count_hanging(-1)
-                if not goes_on:
-                    self._record(request, app_id, None, None, request_id)
-                    return
-        if delay_s:
-            await asyncio.sleep(delay_s)
-        if stand_in is not None:
-            status = None if stand_in.kind is FaultKind.RESET else stand_in.status
-            self._record(request, app_id, None, status, request_id)
-            await _stand_in(stand_in, headers, scope, receive, send)
+        request_id, headers = self._headers(scope)
+        if dsm.faults:
+            await Faulty(
+                dsm=dsm,
+                subject=Subject(request.path, app_id, request.connection),
+                headers=headers,
+                line=line,
+                ask=lambda: self._ask(request, headers),
+                record=lambda outcome: self._record(
+                    request, app_id, request_id, outcome
+                ),
+            ).answer()
             return
-        answer = self._ask(request)
+        if dsm.latency_ms:
+            await asyncio.sleep(dsm.latency_ms / 1000)
+        answer = self._ask(request, headers)
         content_type, body = answer.body()
-        if faults and answer.status < _MULTIPLE_CHOICES:
-            body = _spoilt(dsm, request.path, app_id, answer, body)
         if content_type:
             headers.append((b"content-type", content_type))
-        self._record(request, app_id, answer.kid, answer.status, request_id)
-        await _send(send, answer.status, headers, body)
+        outcome = Outcome(answer.status, answer.kid)
+        self._record(request, app_id, request_id, outcome)
+        await send_whole(line.send, answer.status, headers, body)
 
-    def _ask(self, request: Request) -> Answer:
+    def _headers(self, scope: Scope) -> tuple[str, list[Header]]:
+        rules = self._dsm.headers
+        request_id = self._request_ids.next()
+        headers: list[Header] = []
+        if rules.echoes_request_id:
+            request_id = _header(scope, b"x-request-id") or request_id
+        if self._dsm.sends_request_id:
+            headers.append((b"x-request-id", request_id.encode("latin-1")))
+        if rules.date:
+            headers.append(rules.date_header(self._dsm.clock.now()))
+        return request_id, headers
+
+    def _ask(self, request: Request, headers: list[Header]) -> Answer:
         if len(request.body) > MAX_BODY_BYTES:
             return Answer(413, text="request body is too large")
+        began_ns = time.perf_counter_ns()
         try:
             with self._dsm.lock:
-                return rest.answer(self._dsm, request)
+                entered_ns = time.perf_counter_ns()
+                answer = rest.answer(self._dsm, request)
         except Exception:  # noqa: BLE001 - a bug of ours, and says so
             _LOG.exception("the emulator failed on %s %s", request.method, request.path)
             return Answer(500, text="Internal error of the emulator")
+        if self._dsm.headers.profiling:
+            ended_ns = time.perf_counter_ns()
+            headers.append(
+                profiling_header(entered_ns - began_ns, ended_ns - entered_ns)
+            )
+        return answer
 
     def _record(
-        self,
-        request: Request,
-        app_id: str | None,
-        kid: str | None,
-        status: int | None,
-        request_id: str,
+        self, request: Request, app_id: str | None, request_id: str, outcome: Outcome
     ) -> None:
         entry = Entry(
             self._dsm.clock.now(),
             request.method,
             request.path,
             app_id,
-            kid,
-            status,
+            outcome.kid,
+            outcome.status,
             request_id,
+            request.connection,
+            outcome.faults,
         )
         self._dsm.journal.record(entry)
 
 
-def _authorization(headers: list[Header]) -> str | None:
-    for name, value in headers:
-        if name == b"authorization":
-            return value.decode("latin-1")
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    for name, value in scope["headers"]:
+        if name == wanted:
+            text: str = value.decode("latin-1")
+            return text
     return None
 
 
@@ -175,86 +169,3 @@ async def _read_body(receive: Receive) -> bytes | None:
         body += part
         if not message.get("more_body", False) or len(body) > MAX_BODY_BYTES:
             return body
-
-
-async def _hang(released: Future[None], receive: Receive) -> bool:
-    """Wait; return whether that ended by a release and not by the client."""
-    loop = asyncio.get_running_loop()
-    gate = asyncio.Event()
-
-    def let_go(_: Future[None]) -> None:
-        # The server, and its loop, may have stopped in the meantime.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(gate.set)
-
-    released.add_done_callback(let_go)
-    waits = [
-        loop.create_task(gate.wait()),
-        loop.create_task(_wait_until_gone(receive)),
-    ]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-    return gate.is_set()
-
-
-async def _wait_until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def _spoilt(
-    dsm: Dsm, path: str, app_id: str | None, answer: Answer, body: bytes
-) -> bytes:
-    if not isinstance(answer.json, dict):
-        return body
-    defects = dsm.faults.defects(path, app_id)
-    return spoil(answer.json, defects) if defects else body
-
-
-async def _stand_in(
-    fault: Fault, headers: list[Header], scope: Scope, receive: Receive, send: Send
-) -> None:
-    if fault.kind is FaultKind.RESET:
-        transport: asyncio.Transport = scope["extensions"][TRANSPORT]
-        connection = transport.get_extra_info("socket")
-        # Lingering for no time makes the kernel send RST instead of FIN.
-        linger = struct.pack("ii", 1, 0)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        transport.abort()
-        await _wait_until_gone(receive)
-        return
-    if fault.kind is FaultKind.REDIRECT:
-        headers.append((b"location", (fault.location or "").encode()))
-        await _send(send, fault.status or _TEMPORARY_REDIRECT, headers, b"")
-        return
-    if fault.retry_after is not None:
-        headers.append((b"retry-after", fault.retry_after.encode()))
-    content_type, body = _status_body(fault)
-    if content_type:
-        headers.append((b"content-type", content_type))
-    await _send(send, fault.status or 500, headers, body)
-
-
-def _status_body(fault: Fault) -> tuple[bytes, bytes]:
-    text = fault.text
-    if fault.body is BodyForm.EMPTY or fault.status == _NO_CONTENT:
-        return b"", b""
-    if fault.body is BodyForm.JSON:
-        return _JSON, json.dumps({"message": text}).encode()
-    if fault.body is BodyForm.JSON_STRING:
-        return _JSON, json.dumps(text).encode()
-    if fault.body is BodyForm.HTML:
-        return _HTML, f"<html><body><h1>{text}</h1></body></html>\n".encode()
-    if fault.body is BodyForm.HUGE:
-        return _TEXT, text.encode().ljust(fault.size, b".")
-    return _TEXT, text.encode()
-
-
-async def _send(send: Send, status: int, headers: list[Header], body: bytes) -> None:
-    if status != _NO_CONTENT:
-        headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -6,6 +6,11 @@ All instants are seconds since the epoch, UTC.
 import re
 import time
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 _BASIC_ISO = re.compile(r"\d{8}T\d{6}Z")
@@ -13,7 +18,11 @@ _BASIC_ISO_FORMAT = "%Y%m%dT%H%M%SZ"
 
 
 class Clock:
-    """The wall clock, or a frozen one, that can be moved forward."""
+    """The wall clock, or a frozen one, that can be moved.
+
+    Attributes:
+        on_move: Called, in this order, after each movement that somebody makes.
+    """
 
     def __init__(self, start_s: float | None = None) -> None:
         """Make a clock.
@@ -22,6 +31,7 @@ class Clock:
             start_s: Stand still at this instant and move only by `advance`; follow
                 the wall clock when absent.
         """
+        self.on_move: list[Callable[[], None]] = []
         self._start_s = start_s
         self._moved_s = 0.0
 
@@ -31,8 +41,10 @@ class Clock:
         return (time.time() if start_s is None else start_s) + self._moved_s
 
     def advance(self, seconds: float) -> None:
-        """Move forward, as if `seconds` had passed."""
+        """Move forward, as if `seconds` had passed; backward if they are negative."""
         self._moved_s += seconds
+        for look in list(self.on_move):
+            look()
 
 
 def basic_iso(instant_s: float) -> str:

@@ -22,7 +22,7 @@ import attrs
 
 from dsm_emulator.dsm import Dsm
 from dsm_emulator.errors import DsmError, bad_request
-from dsm_emulator.faults import Fault
+from dsm_emulator.fault import Fault
 from dsm_emulator.http_message import Answer, Request
 from dsm_emulator.sobject import Sobject
 from dsm_emulator.wire import (

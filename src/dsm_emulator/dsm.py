@@ -13,9 +13,12 @@ from attrs import frozen
 
 from dsm_emulator import access, aes
 from dsm_emulator.account import Account, App, Group, Permission, Role
+from dsm_emulator.aes_options import AesOptions
 from dsm_emulator.clock import Clock
+from dsm_emulator.credentials import Credential
 from dsm_emulator.errors import DsmError, no_such_key
 from dsm_emulator.faults import Faults
+from dsm_emulator.headers import HeaderRules
 from dsm_emulator.journal import Journal
 from dsm_emulator.keystore import KeyStore
 from dsm_emulator.logins import Logins
@@ -47,6 +50,7 @@ class Dsm:
         healthy: Whether GET /sys/v1/health answers 204 or 503.
         latency_ms: How much later every answer comes.
         sends_request_id: Whether answers carry X-Request-Id.
+        headers: Which other headers they carry.
     """
 
     def __init__(
@@ -59,12 +63,27 @@ class Dsm:
         self.keys = KeyStore(self.account, self.clock)
         self.sessions = Sessions(self.clock, session_idle_s)
         self.table = StateTable()
-        self.faults = Faults()
+        self.faults = Faults(self.clock)
         self.journal = Journal()
         self.logins = Logins(self.sessions, self.clock, self.journal)
+        self._changes = 0
         self.healthy = True
         self.latency_ms = 0.0
         self.sends_request_id = True
+        self.headers = HeaderRules()
+        self.clock.on_move.append(self._settle)
+
+    @property
+    def revision(self) -> int:
+        """A number that grows with each change of what a restart has to keep.
+
+        What a test assigns directly, e.g. `key.enabled`, doesn't count.
+        """
+        return self._changes + self.keys.changes
+
+    def _settle(self) -> None:
+        with self.lock:
+            self.keys.settle()
 
     @classmethod
     def with_demo_key(
@@ -109,12 +128,35 @@ class Dsm:
         *,
         role: Role = Role.CRYPTO,
         groups: dict[str, frozenset[Permission]] | None = None,
+        credential: Credential | None = None,
     ) -> App:
-        """Add an app; its `api_key` logs it in."""
+        """Add an app.
+
+        Args:
+            name: For people.
+            role: Admin or crypto.
+            groups: The permissions by group id.
+            credential: What logs it in; its `api_key` when absent.
+        """
         with self.lock:
-            app = App(name, role=role, groups=dict(groups or {}))
+            app = App(
+                name,
+                role=role,
+                groups=dict(groups or {}),
+                credential=credential or Credential(),
+            )
             self.logins.apps[app.app_id] = app
+            self._changes += 1
             return app
+
+    def client_trust(self) -> list[bytes]:
+        """Return the certificates (DER) that a TLS server accepts from clients."""
+        with self.lock:
+            return [
+                trusted
+                for app in self.logins.apps.values()
+                for trusted in app.credential.trusts
+            ]
 
     def kill_sessions(self) -> int:
         """End all sessions, as a restart of DSM does; return how many there were."""
@@ -161,7 +203,9 @@ class Dsm:
                 return self.keys.by_name(name)
             raise no_such_key()
 
-    def rekey(self, name: str, *, deactivate_rotated_key: bool = False) -> Sobject:
+    def rekey(
+        self, name: str, *, deactivate_rotated_key: bool | None = None
+    ) -> Sobject:
         """Rotate the key that bears *name* and return the new one.
 
         Raises:
@@ -179,12 +223,12 @@ class Dsm:
     def enable(self, key: Sobject) -> None:
         """Enable *key*; its state stays."""
         with self.lock:
-            key.enabled = True
+            self.keys.set_enabled(key, enabled=True)
 
     def disable(self, key: Sobject) -> None:
         """Disable *key*; its state stays."""
         with self.lock:
-            key.enabled = False
+            self.keys.set_enabled(key, enabled=False)
 
     def activate(self, key: Sobject) -> None:
         """Make a PreActive key Active.
@@ -241,6 +285,8 @@ class Dsm:
         """
         with self.lock:
             material = self._usable(app, key, Operation.ENCRYPT)
+            if key.aes is not None:
+                self._expect_within(key.aes, mode, iv, tag_bits)
             try:
                 return aes.encrypt(
                     material, mode, plain, iv=iv, ad=ad, tag_bits=tag_bits
@@ -281,12 +327,24 @@ class Dsm:
 
     def _usable(self, app: App, key: Sobject, operation: Operation) -> bytes:
         group = self.groups[key.group_id]
-        access.expect_usable(
-            self.table, self.account, app, group, key, operation=operation
-        )
+        if not self.account.enabled or (
+            self.account.trial_ends_s is not None
+            and self.clock.now() >= self.account.trial_ends_s
+        ):
+            access.check(self.table, Condition.ACCOUNT_DISABLED, operation)
+        access.expect_usable(self.table, app, group, key, operation=operation)
         if key.material is None:
             raise AssertionError("a key that is destroyed or deleted came through")
         return key.material
+
+    def _expect_within(
+        self, limits: AesOptions, mode: str, iv: bytes | None, tag_bits: int | None
+    ) -> None:
+        if limits.random_iv and iv is not None:
+            access.check(self.table, Condition.CALLER_IV, Operation.ENCRYPT)
+        broken = limits.violation(mode, iv, tag_bits)
+        if broken is not None:
+            raise self._cell(Condition.MALFORMED, Operation.ENCRYPT, broken)
 
     def _cell(self, condition: Condition, operation: Operation, text: str) -> DsmError:
         return access.refusal(self.table.status(condition, operation), text)

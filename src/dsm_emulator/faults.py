@@ -1,131 +1,73 @@
-"""What goes wrong on demand: faults by kind, for a path, an app and a count.
+"""What goes wrong on demand: the faults that are armed.
 
-| kind | effect | parameters |
-|---|---|---|
-| latency | the answer comes later | `ms` |
-| hang | no answer until released, or until the client goes | |
-| session-lost | all sessions end before the request is looked at | |
-| status | this status instead of an answer | `status`, `retry_after`, `body` |
-| redirect | a redirect to another URL | `location`, `status` (307) |
-| reset | the connection is reset (TCP RST) | |
-| drop-field | a field is missing from the answer | `field` |
-| set-field | a field is there with this JSON value | `field`, `value` |
-| wrong-kid | the answer names a kid that doesn't exist | |
-| not-json | 200 with a text that isn't JSON | |
-| truncated-json | 200 with the first half of the answer | |
-| huge-body | 200 with a valid answer, padded to `size` bytes | `size` |
-
-status, redirect and reset stand in for DSM: the operation does not happen. The defects
-from drop-field on change an answer that DSM has given, and they wait (and don't count)
-until there is one with a JSON object in it. All faults that match apply, in the order
-in which they were added; of the kinds that stand in for DSM the first one wins.
+`dsm_emulator.fault_kinds` lists the kinds. All faults that match apply, in the order in
+which they were added; of those that stand in for DSM, and of those of a connection and
+of the wire, the first one wins. A fault of the answer waits, and doesn't count, until
+there is a good answer with a JSON object in it; one of the wire, until there is any.
 
 Thread-safe.
 """
 
-import json
+import random
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from enum import StrEnum
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any
 
 import attrs
 
-
-DEFAULT_SIZE = 8 * 1024 * 1024
-
-
-class FaultKind(StrEnum):
-    """The kinds; the module's docstring says what each does."""
-
-    LATENCY = "latency"
-    HANG = "hang"
-    SESSION_LOST = "session-lost"
-    STATUS = "status"
-    REDIRECT = "redirect"
-    RESET = "reset"
-    DROP_FIELD = "drop-field"
-    SET_FIELD = "set-field"
-    WRONG_KID = "wrong-kid"
-    NOT_JSON = "not-json"
-    TRUNCATED_JSON = "truncated-json"
-    HUGE_BODY = "huge-body"
+from dsm_emulator.clock import Clock
+from dsm_emulator.fault import Fault
+from dsm_emulator.fault_kinds import KINDS, FaultKind, Stage
 
 
-class BodyForm(StrEnum):
-    """The shapes in which a status can come; DSM's own is text."""
+@attrs.define(eq=False)
+class Struck:
+    """A fault that is armed, and strikes.
 
-    TEXT = "text"
-    JSON = "json"
-    JSON_STRING = "json-string"
-    HTML = "html"
-    EMPTY = "empty"
-    HUGE = "huge"
+    Attributes:
+        left: How often it still strikes; None is: always.
+        until_s: When it ends by itself, in seconds since the epoch.
+        released: Done once what hangs by it may go on.
+    """
 
+    fault: Fault
+    left: int | None
+    until_s: float | None
+    released: Future[None] = attrs.field(factory=Future)
+    _dice: random.Random = attrs.field(init=False)
 
-_STAND_INS = frozenset({FaultKind.STATUS, FaultKind.REDIRECT, FaultKind.RESET})
-_DEFECTS = frozenset(
-    {
-        FaultKind.DROP_FIELD,
-        FaultKind.SET_FIELD,
-        FaultKind.WRONG_KID,
-        FaultKind.NOT_JSON,
-        FaultKind.TRUNCATED_JSON,
-        FaultKind.HUGE_BODY,
-    }
-)
-_NEEDS = {
-    FaultKind.LATENCY: "ms",
-    FaultKind.STATUS: "status",
-    FaultKind.REDIRECT: "location",
-    FaultKind.DROP_FIELD: "field",
-    FaultKind.SET_FIELD: "field",
-}
+    def __attrs_post_init__(self) -> None:
+        # Reproducible on purpose; nobody's secret depends on it.
+        self._dice = random.Random(self.fault.seed)  # noqa: S311
+
+    @property
+    def kind(self) -> FaultKind:
+        """What goes wrong."""
+        return self.fault.kind
+
+    @property
+    def stage(self) -> Stage:
+        """When it strikes."""
+        return KINDS[self.fault.kind].stage
+
+    def delay_s(self) -> float:
+        """Return the delay of this strike, throwing dice."""
+        fault = self.fault
+        delay_ms = (fault.ms or 0.0) + self._dice.uniform(0, fault.jitter_ms)
+        if fault.tail_ms and self._dice.random() < fault.tail_share:
+            delay_ms += fault.tail_ms
+        return delay_ms / 1000
 
 
 @attrs.frozen
-class Fault:
-    """One fault.
+class Subject:
+    """The request, or the connection, that a fault may be about."""
 
-    Attributes:
-        kind: What goes wrong, a `FaultKind` or its text.
-        path: Only for this path, or for paths that match it as a shell pattern.
-        app: Only for requests that name the app of this id.
-        count: For so many requests; for all when absent.
-        ms: latency: by how many milliseconds.
-        status: status: the code; redirect: 307 when absent.
-        retry_after: status: the Retry-After header, verbatim.
-        body: status: the shape of the body, a `BodyForm` or its text.
-        text: status: what the body says.
-        location: redirect: the URL, verbatim.
-        field: drop-field, set-field: the name of the field.
-        value: set-field: any JSON value.
-        size: huge-body, and the body form huge: in bytes.
-    """
-
-    kind: FaultKind = attrs.field(converter=FaultKind)
-    path: str | None = None
+    path: str
     app: str | None = None
-    count: int | None = None
-    ms: float | None = None
-    status: int | None = None
-    retry_after: str | None = None
-    body: BodyForm = attrs.field(default=BodyForm.TEXT, converter=BodyForm)
-    text: str = "injected fault"
-    location: str | None = None
-    field: str | None = None
-    value: Any = None
-    size: int = DEFAULT_SIZE
-
-    def __attrs_post_init__(self) -> None:
-        needed = _NEEDS.get(self.kind)
-        if needed is not None and getattr(self, needed) is None:
-            raise ValueError(f"a fault of kind {self.kind} needs {needed}")
-        if self.count is not None and self.count < 1:
-            raise ValueError("a fault's count is at least 1")
+    connection: int = 0
 
 
 @attrs.frozen
@@ -136,50 +78,54 @@ class Before:
         delay_s: Wait so long.
         hangs: Wait for these to be done.
         loses_sessions: End all sessions.
+        idle_s: Afterwards, close the connection once it was idle so long.
         stand_in: Answer with this instead.
+        kinds: All that struck.
     """
 
     delay_s: float = 0.0
     hangs: tuple[Future[None], ...] = ()
     loses_sessions: bool = False
+    idle_s: float | None = None
     stand_in: Fault | None = None
-
-
-@attrs.define(eq=False)
-class _Armed:
-    fault: Fault
-    left: int | None
-    released: Future[None]
-
-    def matches(self, path: str, app: str | None) -> bool:
-        fault = self.fault
-        if self.left == 0:
-            return False
-        return (fault.app is None or fault.app == app) and (
-            fault.path is None or fnmatchcase(path, fault.path)
-        )
+    kinds: tuple[FaultKind, ...] = ()
 
 
 class Faults:
     """The faults that are armed."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        """Arm nothing.
+
+        Args:
+            clock: The time by which faults end; the wall clock when absent.
+        """
+        self._clock = Clock() if clock is None else clock
         self._lock = threading.Lock()
         self._hanging_changed = threading.Condition(self._lock)
         self._hanging = 0
-        self._armed: list[_Armed] = []
+        self._armed: list[Struck] = []
+        self._watchers: list[Callable[[], None]] = []
 
     def __bool__(self) -> bool:
         return bool(self._armed)
 
     def __iter__(self) -> Iterator[Fault]:
+        return iter([armed.fault for armed in self.armed()])
+
+    def armed(self) -> list[Struck]:
+        """Return what is armed, with what is left of it."""
+        self._end_what_is_over()
         with self._lock:
-            return iter([armed.fault for armed in self._armed])
+            return list(self._armed)
 
     def add(self, fault: Fault) -> None:
-        """Arm *fault* from the next request on."""
+        """Arm *fault* from the next connection or request on."""
+        seconds = fault.seconds
+        until_s = None if seconds is None else self._clock.now() + seconds
         with self._lock:
-            self._armed.append(_Armed(fault, fault.count, Future()))
+            self._armed.append(Struck(fault, fault.count, until_s))
+        self._tell()
 
     def remove(self, fault: Fault) -> None:
         """Disarm *fault* and let go on what hangs by it."""
@@ -189,38 +135,74 @@ class Faults:
         """Disarm all faults and let go on what hangs."""
         self._disarm(lambda _: True)
 
-    def before(self, path: str, app: str | None) -> Before:
+    # When they strike.
+
+    def of_listener(self) -> tuple[FaultKind | None, float | None]:
+        """Return what is wrong with the listener, and for how many seconds at least.
+
+        The second is None when no fault ends by itself.
+        """
+        armed = self.armed()
+        kinds = [one.kind for one in armed if one.stage is Stage.LISTENER]
+        ends_s = [one.until_s for one in armed if one.until_s is not None]
+        for_s = min(ends_s) - self._clock.now() if ends_s else None
+        return kinds[0] if kinds else None, for_s
+
+    def of_connection(self, number: int, *, tls: bool = True) -> Struck | None:
+        """Return, and count, what is wrong with a new connection.
+
+        Args:
+            number: That of the connection.
+            tls: Whether it will speak TLS; what goes wrong there waits for one.
+        """
+
+        def is_meant(armed: Struck) -> bool:
+            spoils_tls = armed.kind is not FaultKind.RESET_ON_ACCEPT
+            return armed.stage is Stage.CONNECTION and (tls or not spoils_tls)
+
+        return self._first(is_meant, Subject("", connection=number))
+
+    def before(self, subject: Subject) -> Before:
         """Return, and count, what is wrong before DSM looks at a request."""
-        delay_ms = 0.0
-        hangs: list[Future[None]] = []
-        loses_sessions = False
+        before = Before()
+        self._end_what_is_over()
         with self._lock:
             for armed in list(self._armed):
-                fault = armed.fault
-                if fault.kind in _DEFECTS or not armed.matches(path, app):
+                if armed.stage not in _BEFORE or not _matches(armed, subject):
                     continue
                 self._spend(armed)
-                if fault.kind in _STAND_INS:
-                    return Before(delay_ms / 1000, tuple(hangs), loses_sessions, fault)
-                if fault.kind is FaultKind.LATENCY:
-                    delay_ms += fault.ms or 0.0
-                elif fault.kind is FaultKind.HANG:
-                    hangs.append(armed.released)
-                else:
-                    loses_sessions = True
-        return Before(delay_ms / 1000, tuple(hangs), loses_sessions)
+                before = _with(before, armed)
+                if before.stand_in is not None:
+                    break
+        return before
 
-    def defects(self, path: str, app: str | None) -> list[Fault]:
+    def defects(self, subject: Subject) -> list[Fault]:
         """Return, and count, what is wrong with an answer that carries an object."""
+        self._end_what_is_over()
         with self._lock:
             found = [
                 armed
                 for armed in self._armed
-                if armed.fault.kind in _DEFECTS and armed.matches(path, app)
+                if armed.stage is Stage.ANSWER and _matches(armed, subject)
             ]
             for armed in found:
                 self._spend(armed)
         return [armed.fault for armed in found]
+
+    def on_wire(self, subject: Subject) -> Struck | None:
+        """Return, and count, what is wrong with the way of an answer."""
+        return self._first(lambda armed: armed.stage is Stage.WIRE, subject)
+
+    # For those who wait.
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Count a request, or a handshake, as one that hangs."""
+        self.count_hanging(1)
+        try:
+            yield
+        finally:
+            self.count_hanging(-1)
 
     def count_hanging(self, change: int) -> None:
         """Note that so many more, or fewer, requests hang."""
@@ -235,39 +217,81 @@ class Faults:
                 lambda: self._hanging >= number, timeout_s
             )
 
-    def _spend(self, armed: _Armed) -> None:
+    @contextmanager
+    def watched_by(self, watcher: Callable[[], None]) -> Iterator[None]:
+        """Call *watcher*, in any thread, when other faults are armed or time moves."""
+        self._watchers.append(watcher)
+        self._clock.on_move.append(watcher)
+        try:
+            yield
+        finally:
+            self._watchers.remove(watcher)
+            self._clock.on_move.remove(watcher)
+
+    def _tell(self) -> None:
+        for watcher in list(self._watchers):
+            watcher()
+
+    def _first(
+        self, is_meant: Callable[[Struck], bool], subject: Subject
+    ) -> Struck | None:
+        self._end_what_is_over()
+        with self._lock:
+            for armed in self._armed:
+                if is_meant(armed) and _matches(armed, subject):
+                    self._spend(armed)
+                    return armed
+        return None
+
+    def _spend(self, armed: Struck) -> None:
         if armed.left is None:
             return
         armed.left -= 1
-        # A spent hang stays, for `remove` and `clear` to let go what hangs by it.
-        if armed.left == 0 and armed.fault.kind is not FaultKind.HANG:
+        # A spent fault by which something hangs stays, to be let go by its end.
+        if armed.left == 0 and armed.kind not in _HANGS:
             self._armed.remove(armed)
 
-    def _disarm(self, is_meant: Callable[[_Armed], bool]) -> None:
+    def _end_what_is_over(self) -> None:
+        with self._lock:
+            ends_s = [armed.until_s for armed in self._armed if armed.until_s]
+        if ends_s and min(ends_s) <= (now_s := self._clock.now()):
+            self._disarm(
+                lambda armed: armed.until_s is not None and armed.until_s <= now_s
+            )
+
+    def _disarm(self, is_meant: Callable[[Struck], bool]) -> None:
         with self._lock:
             disarmed = [armed for armed in self._armed if is_meant(armed)]
             self._armed = [armed for armed in self._armed if armed not in disarmed]
         for armed in disarmed:
             armed.released.set_result(None)
+        if disarmed:
+            self._tell()
 
 
-def spoil(answer: dict[str, Any], defects: list[Fault]) -> bytes:
-    """Return the body of *answer* with *defects* in it."""
-    spoilt = dict(answer)
-    body: bytes | None = None
-    for fault in defects:
-        name = fault.field or ""
-        if fault.kind is FaultKind.DROP_FIELD:
-            spoilt.pop(name, None)
-        elif fault.kind is FaultKind.SET_FIELD:
-            spoilt[name] = fault.value
-        elif fault.kind is FaultKind.WRONG_KID:
-            spoilt["kid"] = str(uuid.uuid4())
-        elif fault.kind is FaultKind.HUGE_BODY:
-            spoilt["padding"] = "x" * fault.size
-        elif fault.kind is FaultKind.NOT_JSON:
-            body = b"this is not JSON"
-        else:
-            whole = json.dumps(spoilt).encode()
-            body = whole[: len(whole) // 2]
-    return json.dumps(spoilt).encode() if body is None else body
+_BEFORE = frozenset({Stage.REQUEST, Stage.INSTEAD})
+_HANGS = frozenset({FaultKind.HANG, FaultKind.STALL_HANDSHAKE, FaultKind.STALL_HEADERS})
+
+
+def _matches(armed: Struck, subject: Subject) -> bool:
+    fault = armed.fault
+    return (
+        armed.left != 0
+        and (fault.connection is None or fault.connection == subject.connection)
+        and (fault.app is None or fault.app == subject.app)
+        and (fault.path is None or fnmatchcase(subject.path, fault.path))
+    )
+
+
+def _with(before: Before, armed: Struck) -> Before:
+    fault = armed.fault
+    before = attrs.evolve(before, kinds=(*before.kinds, fault.kind))
+    if fault.kind is FaultKind.LATENCY:
+        return attrs.evolve(before, delay_s=before.delay_s + armed.delay_s())
+    if fault.kind is FaultKind.HANG:
+        return attrs.evolve(before, hangs=(*before.hangs, armed.released))
+    if fault.kind is FaultKind.CLOSE_IDLE:
+        return attrs.evolve(before, idle_s=(fault.ms or 0.0) / 1000)
+    if fault.kind is FaultKind.SESSION_LOST:
+        return attrs.evolve(before, loses_sessions=True)
+    return attrs.evolve(before, stand_in=fault)

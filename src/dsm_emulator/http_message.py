@@ -17,6 +17,9 @@ class Request:
         path: Without query, percent-decoded, one slash at its front.
         query: As sent, without the question mark.
         authorization: The header of that name.
+        peer_certificate_der: The certificate that the client proved in the handshake.
+        peer_address: The client's IP address.
+        connection: The serial number of the connection, from 1; 0 is: not known.
     """
 
     method: str
@@ -24,6 +27,14 @@ class Request:
     query: bytes
     authorization: str | None = field(repr=lambda _: "'***'")
     body: bytes = field(repr=lambda body: f"<{len(body)} bytes>")
+    peer_certificate_der: bytes | None = field(default=None, repr=False)
+    peer_address: str | None = None
+    connection: int = 0
+
+    @property
+    def caller(self) -> tuple[str | None, bytes | None, str | None]:
+        """What shows who is calling: the header, the certificate, the address."""
+        return self.authorization, self.peer_certificate_der, self.peer_address
 
     def parameter(self, name: str) -> str | None:
         """Return the last query parameter called *name*."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from attrs import asdict, frozen
 
+from dsm_emulator.fault_kinds import FaultKind
+
 
 KEPT_ENTRIES = 10_000
 
@@ -24,6 +26,8 @@ class Entry:
         kid: The key that an answer was about.
         status: The HTTP status; None when no answer was sent.
         request_id: As sent in X-Request-Id.
+        connection: The number of the connection, from 1.
+        faults: What struck, in its order.
     """
 
     time_s: float
@@ -33,10 +37,17 @@ class Entry:
     kid: str | None
     status: int | None
     request_id: str
+    connection: int = 0
+    faults: tuple[FaultKind, ...] = ()
 
 
 class Journal:
-    """The latest entries, counters over all of them, and failed logins by app."""
+    """The latest entries, and counters over all of them.
+
+    Attributes:
+        failed_logins: By app; None is: no app that the emulator knows.
+        connections: How many were `accepted`, and in how many `handshakes_failed`.
+    """
 
     def __init__(self) -> None:
         self._entries: deque[Entry] = deque(maxlen=KEPT_ENTRIES)
@@ -44,6 +55,7 @@ class Journal:
             Counter()
         )
         self.failed_logins: Counter[str | None] = Counter()
+        self.connections: Counter[str] = Counter()
 
     @property
     def entries(self) -> list[Entry]:
@@ -77,6 +89,7 @@ class Journal:
         self._entries.clear()
         self._counts.clear()
         self.failed_logins.clear()
+        self.connections.clear()
 
     def entries_json(self) -> list[dict[str, Any]]:
         """Return the entries for the control API."""
@@ -100,4 +113,5 @@ class Journal:
             "kid": dict(by_kid),
             "status": dict(by_status),
             "failed_logins": failed,
+            "connections": dict(self.connections),
         }

@@ -1,73 +1,25 @@
-"""All keys, by kid and by name, and what moves a key through its life (section 4).
+"""All that changes keys: making, naming, rotating, ending them (section 4).
 
 Nothing here asks who is calling; `access` does.
 """
 
-import os
-import uuid
-from collections.abc import Iterator
+import math
+from datetime import UTC, datetime
 
-import attrs
-
-from dsm_emulator.account import Account
-from dsm_emulator.clock import Clock, basic_iso
-from dsm_emulator.errors import bad_request, name_taken, no_such_key
-from dsm_emulator.sobject import DEFAULT_KEY_OPS, KeyState, Sobject
+from dsm_emulator import key_life
+from dsm_emulator.clock import basic_iso
+from dsm_emulator.errors import bad_request
+from dsm_emulator.key_index import KeyIndex, RotatedNameForm
+from dsm_emulator.key_making import new_key, successor
+from dsm_emulator.rotation import RotationPolicy
+from dsm_emulator.sobject import KeyState, Sobject
 from dsm_emulator.sobject_request import SobjectRequest
 
 
-COMPROMISE_CODES = frozenset({"KeyCompromise", "CACompromise"})
-REVOCATION_CODES = COMPROMISE_CODES | {
-    "Unspecified",
-    "AffiliationChanged",
-    "Superseded",
-    "CessationOfOperation",
-    "PrivilegeWithdrawn",
-}
+class KeyStore(KeyIndex):
+    """The keys of the account, and what changes them."""
 
-
-class KeyStore:
-    """The keys of the account.
-
-    A deleted key is kept for `show_deleted`, by kid alone: its name is free again.
-    """
-
-    def __init__(self, account: Account, clock: Clock) -> None:
-        self._account = account
-        self._clock = clock
-        self._by_kid: dict[str, Sobject] = {}
-        self._by_name: dict[str, Sobject] = {}
-
-    def __iter__(self) -> Iterator[Sobject]:
-        return iter([self._settled(key) for key in self._by_kid.values()])
-
-    def by_kid(self, kid: str) -> Sobject:
-        """Return the key of *kid*, deleted ones included.
-
-        Raises:
-            DsmError: 400 when *kid* isn't a UUID, 404 when no key has it.
-        """
-        key = self._by_kid.get(kid)
-        if key is None:
-            try:
-                canonical = str(uuid.UUID(kid))
-            except ValueError:
-                raise bad_request("invalid kid") from None
-            key = self._by_kid.get(canonical)
-        if key is None:
-            raise no_such_key()
-        return self._settled(key)
-
-    def by_name(self, name: str) -> Sobject:
-        """Return the key that bears *name* now.
-
-        Raises:
-            DsmError: 404, no key does.
-        """
-        key = self._by_name.get(name)
-        if key is None:
-            raise no_such_key()
-        return self._settled(key)
+    # Making, naming, replacing.
 
     def create(
         self, request: SobjectRequest, *, creator_app_id: str, group_id: str
@@ -77,38 +29,18 @@ class KeyStore:
         Raises:
             DsmError: 400 without a name or a size, 409 when the name is taken.
         """
-        if request.name is None:
-            raise bad_request("missing field `name`")
-        self._expect_free(request.name)
-        if request.value is not None:
-            material, origin = request.value, "External"
-            if request.key_size not in {None, len(material) * 8}:
-                raise bad_request("key_size does not match the value")
-        elif request.key_size is None:
-            raise bad_request("missing field `key_size`")
-        else:
-            material, origin = os.urandom(request.key_size // 8), "FortanixHSM"
         now_s = self._clock.now()
-        key = Sobject(
-            name=request.name,
+        key = new_key(
+            request,
             acct_id=self._account.acct_id,
-            group_id=group_id,
             creator_app_id=creator_app_id,
-            created_at=now_s,
-            key_size=len(material) * 8,
-            material=material,
-            key_ops=(DEFAULT_KEY_OPS if request.key_ops is None else request.key_ops),
-            state=KeyState.PREACTIVE,
-            enabled=request.enabled is not False,
-            origin=origin,
-            description=request.description,
-            custom_metadata=dict(request.custom_metadata or {}),
-            activation_date=(
-                now_s if request.activation_date is None else request.activation_date
-            ),
-            deactivation_date=request.deactivation_date,
+            group_id=group_id,
+            now_s=now_s,
         )
-        return self._add(key)
+        self._expect_free(key.name)
+        self.lag.mapping_changes(now_s, new_names=(key.name,))
+        self.lag.key_comes(now_s, key.kid)
+        return self.add(key)
 
     def change(self, key: Sobject, request: SobjectRequest) -> Sobject:
         """Apply a PATCH; every mentioned field is replaced as a whole.
@@ -120,6 +52,7 @@ class KeyStore:
             raise bad_request("key_ops can be removed, not added")
         if request.name is not None and request.name != key.name:
             self.rename(key, request.name)
+        self._before(key)
         for field in (
             "key_ops",
             "enabled",
@@ -127,11 +60,23 @@ class KeyStore:
             "custom_metadata",
             "activation_date",
             "deactivation_date",
+            "aes",
         ):
             value = getattr(request, field)
             if value is not None:
                 setattr(key, field, value)
+        if request.rotation_policy is not None:
+            self.set_rotation_policy(key, request.rotation_policy)
         return self._settled(key)
+
+    def set_rotation_policy(self, key: Sobject, policy: RotationPolicy | None) -> None:
+        """Let *key* be rotated by *policy*, or no more."""
+        self.changes += 1
+        key.rotation_policy = policy
+        key.scheduled_rotation = (
+            None if policy is None else policy.first_after(self._clock.now())
+        )
+        self._reschedule()
 
     def rename(self, key: Sobject, name: str) -> None:
         """Give *key* another name.
@@ -140,9 +85,8 @@ class KeyStore:
             DsmError: 409, the name is taken.
         """
         self._expect_free(name)
-        del self._by_name[key.name]
-        key.name = name
-        self._by_name[name] = key
+        self.lag.mapping_changes(self._clock.now(), key, new_names=(name,))
+        self._rename(key, name)
 
     def rekey(
         self,
@@ -150,7 +94,8 @@ class KeyStore:
         request: SobjectRequest,
         *,
         creator_app_id: str,
-        deactivate_rotated_key: bool = False,
+        deactivate_rotated_key: bool | None = None,
+        due_s: float | None = None,
     ) -> Sobject:
         """Rotate *key*: a new key takes its name, and the two link to each other.
 
@@ -158,61 +103,46 @@ class KeyStore:
             key: The present bearer of the name.
             request: What the new key has in another way than the old one.
             creator_app_id: Who rotates.
-            deactivate_rotated_key: Whether the old key goes to Deactivated.
+            deactivate_rotated_key: Whether the old key goes to Deactivated; the account
+                knows when absent.
+            due_s: When it happens, or has happened; now when absent.
 
         Returns:
             The new key.
         """
-        now_s = self._clock.now()
-        name = key.name
-        size = request.key_size or key.key_size
-        new = attrs.evolve(
-            key,
-            kid=str(uuid.uuid4()),
-            material=os.urandom(size // 8) if request.value is None else request.value,
-            key_size=size if request.value is None else len(request.value) * 8,
-            creator_app_id=creator_app_id,
-            created_at=now_s,
-            key_ops=key.key_ops if request.key_ops is None else request.key_ops,
-            state=KeyState.PREACTIVE,
-            enabled=key.enabled if request.enabled is None else request.enabled,
-            origin="FortanixHSM" if request.value is None else "External",
-            description=(
-                key.description if request.description is None else request.description
-            ),
-            custom_metadata=dict(
-                key.custom_metadata
-                if request.custom_metadata is None
-                else request.custom_metadata
-            ),
-            activation_date=(
-                now_s if request.activation_date is None else request.activation_date
-            ),
-            deactivation_date=request.deactivation_date,
-            compromise_date=None,
-            destruction_date=None,
-            deletion_date=None,
-            revocation_reason=None,
-            replaced=key.kid,
-            replacement=None,
-        )
-        self.rename(key, self._rotated_name(name, now_s))
+        now_s = self._clock.now() if due_s is None else due_s
+        if deactivate_rotated_key is None:
+            deactivate_rotated_key = self._account.deactivate_rotated_key
+        new = successor(key, request, creator_app_id=creator_app_id, now_s=now_s)
+        rotated_name = self._rotated_name(key.name, now_s)
+        self.lag.mapping_changes(now_s, key, new_names=(rotated_name,))
+        self.lag.key_comes(now_s, new.kid)
+        self._rename(key, rotated_name)
         key.replacement = new.kid
+        key.rotation_policy = key.scheduled_rotation = None
         if deactivate_rotated_key:
-            self.deactivate(key)
-        return self._add(new)
+            self.undos.remember(key, now_s)
+            key_life.deactivate(self._account, key, now_s)
+        return self.add(new)
 
     def replace(self, old: Sobject, old_new_name: str, new: Sobject) -> None:
         """Move the name of *old* to *new*, an existing key, and link the two.
 
         Raises:
-            DsmError: 409, *old_new_name* is taken.
+            DsmError: 400 for one key twice, 409 when *old_new_name* is taken.
         """
+        if old is new:
+            raise bad_request("a key does not replace itself")
+        self._expect_free(old_new_name)
+        names = (old_new_name,)
+        self.lag.mapping_changes(self._clock.now(), old, new, new_names=names)
         name = old.name
-        self.rename(old, old_new_name)
-        self.rename(new, name)
+        self._rename(old, old_new_name)
+        self._rename(new, name)
         old.replacement = new.kid
         new.replaced = old.kid
+
+    # States.
 
     def activate(self, key: Sobject) -> None:
         """Make a PreActive key Active.
@@ -220,74 +150,98 @@ class KeyStore:
         Raises:
             DsmError: 400, the key is in another state.
         """
-        if key.state is not KeyState.PREACTIVE:
-            raise bad_request("sobject is not in PreActive state")
-        key.state = KeyState.ACTIVE
-        key.activation_date = self._clock.now()
+        self._before(key)
+        key_life.activate(key, self._clock.now())
+
+    def set_enabled(self, key: Sobject, *, enabled: bool) -> None:
+        """Enable or disable *key*; its state stays."""
+        self._before(key)
+        key.enabled = enabled
 
     def deactivate(self, key: Sobject) -> None:
         """Make a key Deactivated, and disabled if the account says so."""
-        key.state = KeyState.DEACTIVATED
-        key.deactivation_date = self._clock.now()
-        self._disable_if_the_account_says_so(key)
+        self._before(key)
+        key_life.deactivate(self._account, key, self._clock.now())
 
     def revoke(self, key: Sobject, code: str, message: str | None = None) -> None:
         """Deactivate a key, or mark it compromised, by the reason's code.
 
         Raises:
-            DsmError: 400, the code isn't one of `REVOCATION_CODES`.
+            DsmError: 400, no such code.
         """
-        if code not in REVOCATION_CODES:
-            raise bad_request("unknown revocation code")
-        key.revocation_reason = {"code": code}
-        if message is not None:
-            key.revocation_reason["message"] = message
-        if code in COMPROMISE_CODES:
-            key.state = KeyState.COMPROMISED
-            key.compromise_date = self._clock.now()
-            return
-        self.deactivate(key)
+        self._before(key)
+        key_life.revoke(self._account, key, code, message, self._clock.now())
 
     def destroy(self, key: Sobject) -> None:
         """Drop the material; the metadata stay."""
-        key.state = KeyState.DESTROYED
-        key.destruction_date = self._clock.now()
-        key.material = None
+        self._before(key)
+        key_life.destroy(key, self._clock.now())
 
     def delete(self, key: Sobject) -> None:
         """Drop the material and free the name."""
+        self.lag.key_goes(self._clock.now(), key)
+        self._before(key)
         del self._by_name[key.name]
-        key.state = KeyState.DELETED
-        key.deletion_date = self._clock.now()
-        key.material = None
+        key_life.delete(key, self._clock.now())
 
-    def _add(self, key: Sobject) -> Sobject:
-        self._by_kid[key.kid] = key
-        self._by_name[key.name] = key
-        return self._settled(key)
+    def undo(
+        self, key: Sobject, *, within_s: float = math.inf, change_id: str | None = None
+    ) -> None:
+        """Make *key* what it was before its latest change, or before that of this id.
 
-    def _settled(self, key: Sobject) -> Sobject:
-        before = key.state
-        key.settle(self._clock.now())
-        if key.state is not before and key.state is KeyState.DEACTIVATED:
-            self._disable_if_the_account_says_so(key)
-        return key
+        Args:
+            key: Any key, a deleted one too.
+            within_s: How long ago the change may have been made.
+            change_id: The id of an item of `history`.
 
-    def _disable_if_the_account_says_so(self, key: Sobject) -> None:
-        if self._account.mark_key_disable_when_deactivated:
-            key.enabled = False
+        Raises:
+            DsmError: 400, there is no such change; 409, the name of a deleted key is
+                taken.
+        """
+        changes = self.undos.changes(key.kid, self._clock.now() - within_s)
+        chosen = [c for c in changes if change_id in {None, c.change_id}]
+        if not chosen:
+            raise bad_request("there is nothing to revert")
+        if key.state is KeyState.DELETED:
+            self._expect_free(key.name)
+            self._by_name[key.name] = key
+        self.changes += 1
+        self.lag.state_changes(self._clock.now(), key)
+        self.undos.undo(key, chosen[-1])
 
-    def _expect_free(self, name: str) -> None:
-        if name in self._by_name:
-            raise name_taken()
+    def _before(self, key: Sobject) -> None:
+        now_s = self._clock.now()
+        self.changes += 1
+        self.lag.state_changes(now_s, key)
+        self.undos.remember(key, now_s)
+
+    def _rotate(self, key: Sobject, due_s: float) -> None:
+        policy = key.rotation_policy
+        key.scheduled_rotation = None
+        # A key that is destroyed or deleted has nothing to rotate.
+        if policy is not None and key.material is not None:
+            self.rekey(
+                key,
+                SobjectRequest(),
+                creator_app_id=key.creator_app_id,
+                deactivate_rotated_key=policy.deactivate_rotated_key,
+                due_s=due_s,
+            )
 
     def _rotated_name(self, name: str, now_s: float) -> str:
-        # The timestamp's form isn't known (section 4.1). Two rotations in one second
-        # must not collide, as they do under a frozen clock.
-        stamp = basic_iso(now_s)
+        # Two rotations in one second must not collide, as they do under a frozen clock.
+        stamp = _stamp(self.rules.rotated_name_form, now_s)
         rotated = f"{name} (rotated at {stamp})"
         again = 1
         while rotated in self._by_name:
             again += 1
             rotated = f"{name} (rotated at {stamp}, {again})"
         return rotated
+
+
+def _stamp(form: RotatedNameForm, instant_s: float) -> str:
+    if form is RotatedNameForm.EPOCH:
+        return str(int(instant_s))
+    if form is RotatedNameForm.ISO:
+        return datetime.fromtimestamp(instant_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return basic_iso(instant_s)

@@ -54,21 +54,20 @@ def _version(_: Dsm, __: Request) -> Answer:
 
 
 def _auth(dsm: Dsm, request: Request) -> Answer:
-    return _session_opened(dsm, dsm.logins.log_in(request.authorization))
+    return _session_opened(dsm, dsm.logins.log_in(*request.caller))
 
 
 def _refresh(dsm: Dsm, request: Request) -> Answer:
-    dsm.logins.session_of(request.authorization)
+    dsm.logins.session_of(*request.caller)
     return _NO_CONTENT
 
 
 def _reauth(dsm: Dsm, request: Request) -> Answer:
-    old = dsm.logins.session_of(request.authorization)
-    return _session_opened(dsm, dsm.sessions.open(old.app_id))
+    return _session_opened(dsm, dsm.logins.log_in_again(*request.caller))
 
 
 def _terminate(dsm: Dsm, request: Request) -> Answer:
-    dsm.sessions.end(dsm.logins.session_of(request.authorization).token)
+    dsm.sessions.end(dsm.logins.session_of(*request.caller).token)
     return _NO_CONTENT
 
 
@@ -86,7 +85,7 @@ def _session_opened(dsm: Dsm, session: Session) -> Answer:
 
 
 def _encrypt(dsm: Dsm, request: Request) -> Answer:
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     body = decode_object(request.body)
     if required_str(body, "alg") != "AES":
         raise bad_request("the emulator knows AES alone")
@@ -95,7 +94,7 @@ def _encrypt(dsm: Dsm, request: Request) -> Answer:
     ad = optional_bytes(body, "ad")
     tag_bits = optional_int(body, "tag_len")
     mode = required_str(body, "mode")
-    key = rest_keys.described_key(dsm, body.get("key"))
+    key = rest_keys.described_key(dsm, body.get("key"), request.connection)
     try:
         sealed = dsm.encrypt(app, key, mode, plain, iv=iv, ad=ad, tag_bits=tag_bits)
     except DsmError as refused:
@@ -111,7 +110,7 @@ def _encrypt(dsm: Dsm, request: Request) -> Answer:
 
 
 def _decrypt(dsm: Dsm, request: Request) -> Answer:
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     body = decode_object(request.body)
     if optional_str(body, "alg") not in {None, "AES"}:
         raise bad_request("the emulator knows AES alone")
@@ -120,7 +119,7 @@ def _decrypt(dsm: Dsm, request: Request) -> Answer:
     ad = optional_bytes(body, "ad")
     tag = optional_bytes(body, "tag")
     mode = required_str(body, "mode")
-    key = rest_keys.described_key(dsm, body.get("key"))
+    key = rest_keys.described_key(dsm, body.get("key"), request.connection)
     try:
         plain = dsm.decrypt(app, key, mode, cipher, iv=iv, ad=ad, tag=tag)
     except DsmError as refused:

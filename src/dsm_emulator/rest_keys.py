@@ -36,7 +36,7 @@ def answer_for_kid(dsm: Dsm, request: Request) -> Answer:
     if call is None:
         return Answer(404, text="Not found")
     permission, change = call
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     key = dsm.key(kid=kid)
     try:
         access.expect_manageable(dsm.table, app, key, permission)
@@ -46,8 +46,8 @@ def answer_for_kid(dsm: Dsm, request: Request) -> Answer:
     return Answer(204 if shown is None else 200, json=shown, kid=key.kid)
 
 
-def described_key(dsm: Dsm, descriptor: object) -> Sobject:
-    """Return the key that a descriptor in a request names.
+def described_key(dsm: Dsm, descriptor: object, connection: int = 0) -> Sobject:
+    """Return the key that a descriptor names, as the node of *connection* sees it.
 
     Raises:
         DsmError: 400, neither or both of kid and name; 404.
@@ -56,14 +56,16 @@ def described_key(dsm: Dsm, descriptor: object) -> Sobject:
         raise bad_request("missing field `key`")
     kid = optional_str(descriptor, "kid")
     name = optional_str(descriptor, "name")
-    if (kid is None) == (name is None):
-        raise bad_request("a key is described by exactly one of kid and name")
-    return dsm.key(kid=kid, name=name)
+    if kid is not None and name is None:
+        return dsm.keys.seen_by_kid(kid, connection)
+    if name is not None and kid is None:
+        return dsm.keys.seen_by_name(name, connection)
+    raise bad_request("a key is described by exactly one of kid and name")
 
 
 def _info(dsm: Dsm, request: Request) -> Answer:
-    app = dsm.logins.authenticate(request.authorization)
-    key = described_key(dsm, decode_object(request.body))
+    app = dsm.logins.authenticate(*request.caller)
+    key = described_key(dsm, decode_object(request.body), request.connection)
     try:
         access.expect_visible(
             dsm.table,
@@ -81,7 +83,7 @@ def _info(dsm: Dsm, request: Request) -> Answer:
 
 
 def _list(dsm: Dsm, request: Request) -> Answer:
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     hidden = {
         state
         for state, flag in (
@@ -117,7 +119,7 @@ def _import(dsm: Dsm, request: Request) -> Answer:
 
 
 def _create(dsm: Dsm, request: Request, *, imports: bool) -> Answer:
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     body = decode_object(request.body)
     required_str(body, "obj_type")
     wanted = SobjectRequest.from_json(body)
@@ -135,7 +137,7 @@ def _create(dsm: Dsm, request: Request, *, imports: bool) -> Answer:
 
 
 def _rekey(dsm: Dsm, request: Request) -> Answer:
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     body = decode_object(request.body)
     wanted = SobjectRequest.from_json(body)
     # Only the name says which key is meant (section 4.1).
@@ -145,13 +147,13 @@ def _rekey(dsm: Dsm, request: Request) -> Answer:
         old,
         wanted,
         creator_app_id=app.app_id,
-        deactivate_rotated_key=bool(optional_bool(body, "deactivate_rotated_key")),
+        deactivate_rotated_key=optional_bool(body, "deactivate_rotated_key"),
     )
     return Answer(201, json=_shown(app, new), kid=new.kid)
 
 
 def _replace(dsm: Dsm, request: Request) -> Answer:
-    app = dsm.logins.authenticate(request.authorization)
+    app = dsm.logins.authenticate(*request.caller)
     body = decode_object(request.body)
     new_name = required_str(body, "replaced_new_name")
     if not is_key_name(new_name):

@@ -1,33 +1,26 @@
 """The server: a model over HTTPS from a thread of this process.
 
-uvicorn does the HTTP; this module takes its place at three points: the listening socket
-is made by the caller's thread (so that a taken port raises there), nothing is polled,
-and stopping is abrupt, as an outage is.
+`dsm_emulator.listening` does the listening, with uvicorn's protocol; this module keeps
+what outlives a stop: the model, the port, the CA.
 """
 
-import asyncio
 import contextlib
-import socket
+import itertools
 import ssl
 import tempfile
-import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import trustme
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from dsm_emulator.asgi import TRANSPORT, DsmApp
+from dsm_emulator.asgi import DsmApp
 from dsm_emulator.dsm import Dsm
+from dsm_emulator.listening import Listening, Site
+from dsm_emulator.tls import ClientCertificates, Tls, TlsForm
 
 
 CA_FILE_NAME = "ca.pem"
-# Longer than the clients under test keep theirs, so that clients close first.
-_KEEP_ALIVE_S = 120
-_BACKLOG = 512
-_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 class EmulatorServer:
@@ -49,6 +42,8 @@ class EmulatorServer:
         tls: bool = True,
         folder: Path | None = None,
         control_token: str | None = None,
+        client_certificates: ClientCertificates = ClientCertificates.OPTIONAL,
+        authority: trustme.CA | None = None,
     ) -> None:
         """Prepare a server; `start`, or entering it, makes it listen.
 
@@ -60,15 +55,20 @@ class EmulatorServer:
             folder: Where to put `ca.pem`; a temporary folder, removed by `close`, when
                 absent.
             control_token: Opens the control API; without one there is none.
+            client_certificates: Whether the handshake asks for one. Those are accepted
+                that apps have as credentials, and those of the own CA.
+            authority: The CA, such as that of another server; an own one when absent.
         """
         self.dsm = dsm
         self._app = DsmApp(dsm, control_token)
         self._host = host
         self._port = port
         self._folder = folder
-        self._context: ssl.SSLContext | None = None
-        self._authority = trustme.CA(organization_name="DSM emulator") if tls else None
-        self._listening: _Listening | None = None
+        self._has_ca_file = False
+        self._tls = Tls(host, client_certificates, authority) if tls else None
+        self._trusts_revision: int | None = None
+        self._numbers = itertools.count(1)
+        self._listening: Listening | None = None
         self._cleanups = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -86,7 +86,7 @@ class EmulatorServer:
     @property
     def url(self) -> str:
         """The URL without a slash at its end; known from the first `start` on."""
-        scheme = "http" if self._authority is None else "https"
+        scheme = "http" if self._tls is None else "https"
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{scheme}://{host}:{self._port}"
 
@@ -102,9 +102,26 @@ class EmulatorServer:
         Raises:
             ValueError: This server speaks plain HTTP, or has not been started.
         """
-        if self._context is None or self._folder is None:
+        if not self._has_ca_file or self._folder is None:
             raise ValueError("there is a CA file with TLS only, once started")
         return self._folder / CA_FILE_NAME
+
+    @property
+    def authority(self) -> trustme.CA:
+        """The CA, for a second server whose clients trust both.
+
+        Raises:
+            ValueError: This server speaks plain HTTP.
+        """
+        return self._speaks_tls().authority
+
+    def issue_client_certificate(self, name: str) -> trustme.LeafCert:
+        """Return a client certificate of the own CA, with its key.
+
+        Raises:
+            ValueError: This server speaks plain HTTP.
+        """
+        return self._speaks_tls().issue_client_certificate(name)
 
     def start(self) -> None:
         """Listen, in a thread of its own; return once clients can connect.
@@ -114,11 +131,19 @@ class EmulatorServer:
         """
         if self._listening is not None:
             return
-        if self._authority is not None and self._context is None:
-            self._context = self._set_up_tls(self._authority)
-        listener = _bind(self._host, self._port)
-        self._port = listener.getsockname()[1]
-        self._listening = _Listening(self._app, listener, self._context)
+        if self._tls is not None and not self._has_ca_file:
+            self._write_ca_file(self._tls)
+        site = Site(
+            app=self._app,
+            host=self._host,
+            port=self._port,
+            context=None if self._tls is None else self._context,
+            faults=self.dsm.faults,
+            journal=self.dsm.journal,
+            numbers=self._numbers,
+        )
+        self._listening = Listening(site)
+        self._port = self._listening.port
 
     def stop(self) -> None:
         """Close the listener and reset all connections; the model stays as it is."""
@@ -131,125 +156,27 @@ class EmulatorServer:
         self.stop()
         self._cleanups.close()
 
-    def _set_up_tls(self, authority: trustme.CA) -> ssl.SSLContext:
+    def _write_ca_file(self, tls: Tls) -> None:
         if self._folder is None:
             made = tempfile.TemporaryDirectory(prefix="dsm-emulator-")
             self._folder = Path(self._cleanups.enter_context(made))
             self._cleanups.callback(self._forget_folder)
-        authority.cert_pem.write_to_path(self._folder / CA_FILE_NAME)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.set_alpn_protocols(["http/1.1"])
-        # The private key doesn't come to lie in a folder of ours.
-        authority.issue_cert(*dict.fromkeys((*_HOSTS, self._host))).configure_cert(
-            context
-        )
-        return context
+        tls.authority.cert_pem.write_to_path(self._folder / CA_FILE_NAME)
+        self._has_ca_file = True
 
     def _forget_folder(self) -> None:
         self._folder = None
-        self._context = None
+        self._has_ca_file = False
 
+    def _speaks_tls(self) -> Tls:
+        if self._tls is None:
+            raise ValueError("there are certificates with TLS only")
+        return self._tls
 
-class _Listening:
-    """One stretch of listening: a thread with its loop."""
-
-    def __init__(
-        self, app: DsmApp, listener: socket.socket, context: ssl.SSLContext | None
-    ) -> None:
-        config = uvicorn.Config(
-            app,
-            http=_Protocol,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            # Our own log has what matters; uvicorn calls every injected fault an error.
-            log_level="critical",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            backlog=_BACKLOG,
-        )
-        config.load()
-        config.ssl = context
-        self._server = _Server(config)
-        self._listener = listener
-        self._thread = threading.Thread(target=self._run, name="dsm-emulator")
-        # A test that fails before `stop` must not keep its process alive.
-        self._thread.daemon = True
-        self._thread.start()
-        self._server.listens.wait()
-
-    def stop(self) -> None:
-        self._server.quit()
-        self._thread.join()
-
-    def _run(self) -> None:
-        asyncio.run(self._server.serve([self._listener]))
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server with neither ticks nor grace."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listens = threading.Event()
-        self._quits = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop
-
-    def quit(self) -> None:
-        """End `serve`, once it `listens`; from any thread."""
-        self._loop.call_soon_threadsafe(self._quits.set)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._loop = asyncio.get_running_loop()
-        self.listens.set()
-
-    async def main_loop(self) -> None:
-        await self._quits.wait()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        for listener in sockets or []:
-            listener.close()
-        # What runs is cancelled only when its connection is lost, a few turns of the
-        # loop after the abort, so that it finds nobody to answer to. Among the tasks
-        # are the TLS handshakes, which may still turn into connections.
-        connections = self.server_state.connections
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        while connections or others:
-            for connection in list(connections):
-                connection.transport.abort()
-            if not connections:
-                for task in others:
-                    task.cancel()
-            await asyncio.sleep(0)
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, which shows the application its transport."""
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = {TRANSPORT: self.transport}  # type: ignore[dict-item]
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only where the protocol is named; without it each answer
-    # waits 40 ms for a delayed acknowledgement.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        # A stopped server's connections linger in TIME_WAIT; `start` wants the port.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    def _context(self, form: TlsForm) -> ssl.SSLContext:
+        tls = self._speaks_tls()
+        with self.dsm.lock:
+            if self.dsm.revision != self._trusts_revision:
+                self._trusts_revision = self.dsm.revision
+                tls.trust_clients(self.dsm.client_trust())
+        return tls.context(form)

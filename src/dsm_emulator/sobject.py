@@ -6,7 +6,9 @@ from typing import Any
 
 from attrs import Factory, define, field
 
+from dsm_emulator.aes_options import AesOptions
 from dsm_emulator.clock import basic_iso
+from dsm_emulator.rotation import RotationPolicy
 
 
 class KeyState(StrEnum):
@@ -53,6 +55,7 @@ _DATES = (
     "compromise_date",
     "destruction_date",
     "deletion_date",
+    "scheduled_rotation",
 )
 
 
@@ -68,6 +71,9 @@ class Sobject:
         key_size: In bits; survives the material.
         replaced: The kid of the older key, `links.replaced` on the wire.
         replacement: The kid of the newer key, `links.replacement` on the wire.
+        rotation_policy: How often it is rotated, if at all.
+        scheduled_rotation: When it is rotated next.
+        aes: What its use is limited to.
     """
 
     name: str
@@ -92,6 +98,9 @@ class Sobject:
     revocation_reason: dict[str, str] | None = None
     replaced: str | None = None
     replacement: str | None = None
+    rotation_policy: RotationPolicy | None = None
+    scheduled_rotation: float | None = None
+    aes: AesOptions | None = None
 
     def settle(self, now_s: float) -> None:
         """Let the dates do to the state what they are for."""
@@ -129,6 +138,10 @@ class Sobject:
             instant_s = getattr(self, date)
             if instant_s is not None:
                 shown[date] = basic_iso(instant_s)
+        if self.rotation_policy is not None:
+            shown["rotation_policy"] = self.rotation_policy.as_json()
+        if self.aes is not None:
+            shown["aes"] = self.aes.as_json()
         if self.description is not None:
             shown["description"] = self.description
         if self.revocation_reason is not None:

@@ -1,13 +1,16 @@
 """The body of generate, import, PATCH and rekey: one schema, all fields optional."""
 
 import re
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
 from attrs import frozen
 
 from dsm_emulator.aes import KEY_BITS
+from dsm_emulator.aes_options import AesOptions
 from dsm_emulator.clock import parse_basic_iso
 from dsm_emulator.errors import bad_request
+from dsm_emulator.rotation import RotationPolicy
 from dsm_emulator.sobject import KeyOp
 from dsm_emulator.wire import (
     optional_bool,
@@ -17,6 +20,7 @@ from dsm_emulator.wire import (
 )
 
 
+_T = TypeVar("_T")
 _MAX_NAME_CHARS = 4096
 _NAME = re.compile(r"[^\n]*[^\s][^\n]*")
 
@@ -36,6 +40,8 @@ class SobjectRequest:
     activation_date: float | None = None
     deactivation_date: float | None = None
     value: bytes | None = None
+    rotation_policy: RotationPolicy | None = None
+    aes: AesOptions | None = None
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Self:
@@ -56,6 +62,10 @@ class SobjectRequest:
             activation_date=_date(body, "activation_date"),
             deactivation_date=_date(body, "deactivation_date"),
             value=optional_bytes(body, "value"),
+            rotation_policy=_optional(
+                body, "rotation_policy", RotationPolicy.from_json
+            ),
+            aes=_optional(body, "aes", AesOptions.from_json),
         )
         if request.name is not None and not is_key_name(request.name):
             raise bad_request("invalid name")
@@ -90,6 +100,13 @@ def _custom_metadata(value: object) -> dict[str, str] | None:
     if isinstance(value, dict) and all(isinstance(v, str) for v in value.values()):
         return value
     raise bad_request("invalid type for field `custom_metadata`: expected strings")
+
+
+def _optional(
+    body: dict[str, Any], field: str, read: Callable[[object], _T]
+) -> _T | None:
+    value = body.get(field)
+    return None if value is None else read(value)
 
 
 def _date(body: dict[str, Any], field: str) -> float | None:

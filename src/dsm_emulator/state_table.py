@@ -17,6 +17,7 @@ switch:
 | the key is in a group of others | 403 | 403 | 403 |
 | malformed (mode, IV, tag length) | 400 | 400 | - |
 | wrong tag | - | 400 | - |
+| IV from the caller, `random_iv` | 400 | - | - |
 | account disabled | 403 | 403 | - |
 
 "look-up" stands for keys/info and for all management calls.
@@ -50,6 +51,7 @@ class Condition(StrEnum):
     FOREIGN_GROUP = "app is not a member of the sobject's group"
     MALFORMED = "invalid request"
     WRONG_TAG = "decryption failed"
+    CALLER_IV = "iv must not be given for this sobject"
     ACCOUNT_DISABLED = "account is disabled"
 
 
@@ -65,6 +67,7 @@ _DEFAULTS: dict[Condition, tuple[int, int, int]] = {
     Condition.FOREIGN_GROUP: (403, 403, 403),
     Condition.MALFORMED: (400, 400, OK),
     Condition.WRONG_TAG: (OK, 400, OK),
+    Condition.CALLER_IV: (400, OK, OK),
     Condition.ACCOUNT_DISABLED: (403, 403, OK),
 }
 # Without material, or with data that don't verify, there is nothing to answer 200 with.

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from dsm_emulator import Fault, FaultKind
-from dsm_emulator.faults import Faults, spoil
+from dsm_emulator.defects import spoil
+from dsm_emulator.faults import Faults, Subject
 
 
 INFO = "/crypto/v1/keys/info"
@@ -35,7 +36,7 @@ def test_kind_may_be_given_as_text() -> None:
 def test_count_runs_out() -> None:
     faults = Faults()
     faults.add(Fault("status", status=500, count=2))
-    seen = [faults.before(INFO, None).stand_in is not None for _ in range(3)]
+    seen = [faults.before(Subject(INFO, None)).stand_in is not None for _ in range(3)]
     assert seen == [True, True, False]
     assert not faults
 
@@ -44,15 +45,15 @@ def test_fault_is_for_its_path_and_app_alone() -> None:
     faults = Faults()
     faults.add(Fault("status", status=500, path=INFO, app="a", count=1))
     for path, app in ((INFO, "b"), (INFO, None), ("/sys/v1/health", "a")):
-        assert faults.before(path, app).stand_in is None
-    assert faults.before(INFO, "a").stand_in is not None
+        assert faults.before(Subject(path, app)).stand_in is None
+    assert faults.before(Subject(INFO, "a")).stand_in is not None
 
 
 def test_path_may_be_a_pattern() -> None:
     faults = Faults()
     faults.add(Fault("reset", path="/crypto/*"))
-    assert faults.before(INFO, None).stand_in is not None
-    assert faults.before("/sys/v1/health", None).stand_in is None
+    assert faults.before(Subject(INFO, None)).stand_in is not None
+    assert faults.before(Subject("/sys/v1/health", None)).stand_in is None
 
 
 def test_first_stand_in_wins_and_the_next_is_not_spent() -> None:
@@ -61,7 +62,10 @@ def test_first_stand_in_wins_and_the_next_is_not_spent() -> None:
     faults.add(Fault("latency", ms=30, count=1))
     faults.add(Fault("status", status=500, count=1))
     faults.add(Fault("status", status=502, count=1))
-    first, second = faults.before(INFO, None), faults.before(INFO, None)
+    first, second = (
+        faults.before(Subject(INFO, None)),
+        faults.before(Subject(INFO, None)),
+    )
     assert first.stand_in is not None
     assert second.stand_in is not None
     assert (first.stand_in.status, second.stand_in.status) == (500, 502)
@@ -71,9 +75,9 @@ def test_first_stand_in_wins_and_the_next_is_not_spent() -> None:
 def test_defect_waits_for_an_answer() -> None:
     faults = Faults()
     faults.add(Fault("wrong-kid", count=1))
-    assert faults.before(INFO, None).stand_in is None
-    assert len(faults.defects(INFO, None)) == 1
-    assert faults.defects(INFO, None) == []
+    assert faults.before(Subject(INFO, None)).stand_in is None
+    assert len(faults.defects(Subject(INFO, None))) == 1
+    assert faults.defects(Subject(INFO, None)) == []
 
 
 def test_removed_and_cleared_faults_let_go_what_hangs() -> None:
@@ -81,9 +85,9 @@ def test_removed_and_cleared_faults_let_go_what_hangs() -> None:
     hang, other = Fault("hang", count=1), Fault("hang", path=INFO)
     faults.add(hang)
     faults.add(other)
-    hangs = faults.before(INFO, None).hangs
+    hangs = faults.before(Subject(INFO, None)).hangs
     assert [released.done() for released in hangs] == [False, False]
-    assert len(faults.before(INFO, None).hangs) == 1
+    assert len(faults.before(Subject(INFO, None)).hangs) == 1
     faults.remove(hang)
     assert [released.done() for released in hangs] == [True, False]
     assert list(faults) == [other]
@@ -118,18 +122,18 @@ ANSWER = {"kid": "a", "cipher": "AQ==", "iv": "AQ=="}
 def test_answer_is_spoilt_field_by_field(
     faults: list[Fault], body: dict[str, Any]
 ) -> None:
-    assert json.loads(spoil(ANSWER, faults)) == body
+    assert json.loads(spoil(ANSWER, faults).body) == body
     assert ANSWER["iv"] == "AQ=="
 
 
 def test_wrong_kid_is_another_one() -> None:
-    spoilt = json.loads(spoil(ANSWER, [Fault("wrong-kid")]))
+    spoilt = json.loads(spoil(ANSWER, [Fault("wrong-kid")]).body)
     assert spoilt["kid"] != "a"
     assert spoilt["cipher"] == "AQ=="
 
 
 def test_huge_body_is_valid_json() -> None:
-    body = spoil(ANSWER, [Fault("huge-body", size=100_000)])
+    body = spoil(ANSWER, [Fault("huge-body", size=100_000)]).body
     assert len(body) > 100_000
     assert json.loads(body)["kid"] == "a"
 
@@ -137,4 +141,4 @@ def test_huge_body_is_valid_json() -> None:
 @pytest.mark.parametrize("kind", ["not-json", "truncated-json"])
 def test_body_can_be_no_json(kind: str) -> None:
     with pytest.raises(json.JSONDecodeError):
-        json.loads(spoil(ANSWER, [Fault(kind)]))
+        json.loads(spoil(ANSWER, [Fault(kind)]).body)

@@ -33,6 +33,7 @@ def test_counters_are_sums_by_one_thing_each(journal: Journal) -> None:
         "kid": {"k": 4},
         "status": {"200": 2, "401": 1, "-": 1},
         "failed_logins": {"-": 1},
+        "connections": {},
     }
 
 

@@ -168,3 +168,14 @@ def test_reset_with_migration_keeps_both_until_its_end(
 
 def test_app_without_a_group_has_no_default_one() -> None:
     assert App("lonely").default_group is None
+
+
+def test_session_may_have_a_longest_life(demo: DemoKey, clock: Clock) -> None:
+    logins = demo.dsm.logins
+    logins.sessions.max_life_s = 1000
+    bearer = f"Bearer {logins.log_in(f'Basic {demo.api_key}').token}"
+    clock.advance(500)
+    logins.authenticate(bearer)
+    clock.advance(500)
+    with pytest.raises(DsmError, match="Session does not exist"):
+        logins.authenticate(bearer)
