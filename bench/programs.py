@@ -35,7 +35,7 @@ def emulator(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_config(
-    folder: Path, described: dict[str, Any], *, place: Path | None = None, **more: str
+    folder: Path, described: dict[str, Any], place: Path | None = None, /, **more: str
 ) -> Path:
     """Write a config for a daemon in front of the emulator; return its path.
 

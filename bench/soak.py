@@ -242,7 +242,7 @@ def _config(folder: Path, described: dict[str, Any], name: str) -> Path:
     place = folder / name
     place.mkdir()
     protection = "direct" if name == "adapter" else name
-    return write_config(folder, described, place=place, protection=protection)
+    return write_config(folder, described, place, protection=protection)
 
 
 def _leaks(

@@ -14,7 +14,7 @@ from attrs import frozen
 from tests.contract.dsm_faults.support import WELL
 
 from dsm_emulator import Condition, Fault, FaultKind, Operation
-from dsm_emulator.faults import BodyForm
+from dsm_emulator.fault import BodyForm
 
 
 if TYPE_CHECKING:
