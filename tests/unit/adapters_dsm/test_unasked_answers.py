@@ -39,18 +39,18 @@ def opened(seed: bytes) -> bytes:
     return http(body={"kid": KID, "plain": base64.b64encode(seed).decode()})
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["at once", "once it is idle"])
+@pytest.mark.parametrize("when", ["at once", "once it is idle", "and not read yet"])
 @pytest.mark.parametrize(
     "unasked",
     [opened(OTHER), opened(OTHER)[:-10], b"HTTP/1.1 200 OK\r\n", b"\r\n", b"x"],
     ids=["an answer", "a part of one", "a status line", "an empty line", "noise"],
 )
 async def test_what_nobody_asked_for_answers_nobody(
-    authority: trustme.CA, adapters: Adapters, unasked: bytes, *, late: bool
+    authority: trustme.CA, adapters: Adapters, unasked: bytes, when: str
 ) -> None:
     async def script(asked: Asked) -> None:
         asked.send(opened(SEED))
-        if not late:
+        if when == "at once":
             asked.send(unasked)
 
     async with RawServer(script, authority) as server:
@@ -62,6 +62,7 @@ async def test_what_nobody_asked_for_answers_nobody(
             except ProviderError:
                 continue
             assert found == SEED
-            if late:
+            if when != "at once":
                 server.asked[-1].send(unasked)
+            if when == "once it is idle":
                 await settle()
