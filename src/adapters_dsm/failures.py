@@ -6,6 +6,7 @@ exception (aiohttp's name proxies with their headers) nor a body.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import aiohttp
 from aiohttp import http_exceptions
 
 from kms_core.errors import (
+    CredentialRefused,
     KmsError,
     ProviderAnswerRefused,
     ProviderUnreachable,
@@ -92,7 +94,11 @@ def _distrusted(error: BaseException, where: str) -> KmsError:
 
 def _tls_failed(error: BaseException, where: str) -> KmsError:
     # OpenSSL's name of the failure, such as WRONG_VERSION_NUMBER.
-    name = getattr(error, "reason", "") or "no reason given"
+    name = getattr(error, "reason", None) or "no reason given"
+    if _ABOUT_OUR_CERTIFICATE.search(name):
+        return CredentialRefused(
+            f"{where}: the other end does not take our client certificate ({name})"
+        )
     return ProviderUntrusted(f"{where}: TLS failed ({name})")
 
 
@@ -108,6 +114,11 @@ def _unreachable(words: str) -> Callable[[BaseException, str], KmsError]:
 def _not_http(_: BaseException, where: str) -> KmsError:
     return ProviderAnswerRefused(f"{where}: the answer is not proper HTTP")
 
+
+_ABOUT_OUR_CERTIFICATE: Final = re.compile(
+    "ALERT_(?:NO_|BAD_|UNSUPPORTED_)?CERTIFICATE|ALERT_UNKNOWN_CA|ALERT_ACCESS_DENIED"
+)
+"""Alerts of TLS (RFC 8446, 6.2) that only an end which reads a certificate sends."""
 
 _Rule = tuple[
     type[BaseException] | tuple[type[BaseException], ...],

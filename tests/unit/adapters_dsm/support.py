@@ -9,7 +9,7 @@ import json
 import ssl
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from attrs import define, field
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import trustme
 
     from adapters_dsm.exchange import Exchanges
+    from adapters_dsm.refusals import RefusalStore
     from adapters_dsm.transport import Connections
     from dsm_emulator import DemoKey, Dsm, EmulatorServer
 
@@ -280,9 +281,11 @@ class Adapters:
 
     def open(
         self,
-        url: str,
-        *,
+        *urls: str,
         api_key: str = API_KEY,
+        credential: CredentialSource | None = None,
+        refusals: RefusalStore | None = None,
+        clock: Clock | None = None,
         name: str | None = None,
         kid: str | None = None,
         environ: Mapping[str, str] | None = None,
@@ -294,30 +297,34 @@ class Adapters:
         if name is None and kid is None:
             name = "a key"
         settings = DsmSettings(
-            endpoints=(Endpoint.parse(url, allow_http=True),),
+            endpoints=tuple(Endpoint.parse(url, allow_http=True) for url in urls),
             selector=KeySelector(name=name, kid=kid),
-            credential=CredentialSource(api_key=Secret(api_key)),
+            credential=credential or CredentialSource(api_key=Secret(api_key)),
             ca_file=None if trust_system else ca_file or self.ca_file,
             max_connections=max_connections,
             keepalive_s=keepalive_s,
         )
         provider = DsmKeyProvider(
             settings,
-            clock=self.clock,
+            clock=clock or self.clock,
             randomness=SeededRandomness(),
             telemetry=self.telemetry,
             environ=environ or {},
+            refusals=refusals,
         )
         self._opened.append(provider)
         return provider
 
-    def open_emulated(self, emulated: Emulated) -> DsmKeyProvider:
-        return self.open(
-            emulated.server.url,
-            api_key=emulated.demo.app.api_key,
-            name=emulated.demo.key.name,
-            ca_file=emulated.server.ca_file,
-        )
+    def open_emulated(
+        self, emulated: Emulated, *more: Emulated, **options: Any
+    ) -> DsmKeyProvider:
+        given: dict[str, Any] = {
+            "api_key": emulated.demo.app.api_key,
+            "name": emulated.demo.key.name,
+            "ca_file": emulated.server.ca_file,
+        }
+        urls = [one.server.url for one in (emulated, *more)]
+        return self.open(*urls, **(given | options))
 
     @property
     def calls(self) -> list[ProviderCallFinished]:
