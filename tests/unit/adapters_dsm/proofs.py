@@ -36,8 +36,8 @@ class Pair:
             serialization.Encoding.DER
         )
 
-    def write(self, folder: Path) -> dict[str, Path]:
-        files = {
+    def write(self, folder: Path) -> dict[str, Any]:
+        files: dict[str, Any] = {
             "client_cert_file": folder / "tls.crt",
             "client_key_file": folder / "tls.key",
         }
