@@ -51,6 +51,11 @@ def _on(kind: str, *paths: str | None, **more: Any) -> Disturbance:
     return Disturbance(({"kind": kind} | more,), paths or (None,))
 
 
+def _anew(kind: str) -> Disturbance:
+    """Return one of connecting, which connections that stand would not meet."""
+    return Disturbance(({"kind": kind}, {"kind": "reset", "count": 100}))
+
+
 def _status(status: int, **more: Any) -> Disturbance:
     return _on("status", CRYPTO, ENCRYPT, DECRYPT, status=status, **more)
 
@@ -61,17 +66,14 @@ DISTURBANCES: Final[dict[str, Disturbance]] = {
     "hang": _on("hang", *ANY_PATH, count=20),
     "session lost": _on("session-lost", *ANY_PATH, count=3),
     "close idle": _on("close-idle"),
-    "refuse": _on("refuse"),
-    "stall accept": _on("stall-accept"),
-    "reset on accept": _on("reset-on-accept"),
-    "stall handshake": _on("stall-handshake"),
-    "expired certificate": _on("tls-expired"),
-    "wrong host": _on("tls-wrong-host"),
-    "unknown CA": _on("tls-unknown-ca"),
-    "TLS 1.1": _on("tls-1.1"),
-    "refuse and reset": Disturbance(
-        ({"kind": "refuse"}, {"kind": "reset", "count": 200})
-    ),
+    "refuse": _anew("refuse"),
+    "stall accept": _anew("stall-accept"),
+    "reset on accept": _anew("reset-on-accept"),
+    "stall handshake": _anew("stall-handshake"),
+    "expired certificate": _anew("tls-expired"),
+    "wrong host": _anew("tls-wrong-host"),
+    "unknown CA": _anew("tls-unknown-ca"),
+    "TLS 1.1": _anew("tls-1.1"),
     **{f"{status}": _status(status) for status in (400, 401, 403, 404, 408, 423)},
     **{f"{status}": _status(status) for status in (500, 502, 503, 504)},
     "429": _status(429),
