@@ -225,8 +225,8 @@ class Lab:
         self._secrets = [self.demo.api_key, self.demo.app.secret]
         opened = self.dsm.sessions.open
 
-        def remember(app_id: str) -> Session:
-            session = opened(app_id)
+        def remember(*whose: Any) -> Session:
+            session = opened(*whose)
             self._secrets.append(session.token)
             return session
 
