@@ -36,9 +36,11 @@ from bench.ways import (
     AdapterWay,
     DaemonWay,
     Figures,
+    Samples,
     Tally,
     Way,
     figures_of,
+    percentiles,
 )
 
 
@@ -52,9 +54,10 @@ MAX_IN_FLIGHT: Final = 400
 MAX_KEPT: Final = 1500
 HEAL_S: Final = 90.0
 WARM_UP_PAIRS: Final = 30
-QUIET_S: Final = 70.0
-"""Longer than the daemons keep idle connections (60 s)."""
+QUIET_S: Final = 130.0
+"""The daemons keep idle connections for 60 s, and look for old ones as often."""
 
+SAMPLES: Final = 10
 MAX_GROWTH_MIB: Final = 32.0
 POOL: Final = 64
 
@@ -166,13 +169,19 @@ async def soak(
         before = {name: figures_of(pid, port) for name, pid in watch.items()}
         trouble = Troublemaker(control, dice, options.longest_s)
         maker = asyncio.create_task(trouble.run())
-        status = [asyncio.create_task(way.ask_status(run.tally)) for way in daemons]
+        samples = Samples(watch)
+        tasks = [
+            maker,
+            asyncio.create_task(samples.take_memory(options.minutes * 60 / SAMPLES)),
+            asyncio.create_task(samples.take_lag()),
+            *(asyncio.create_task(way.ask_status(run.tally)) for way in daemons),
+        ]
         began = time.monotonic()
         await run.go(pairs=options.calls // PAIR_CALLS, seconds=options.minutes * 60)
         took_s = time.monotonic() - began
-        for task in (maker, *status):
+        for task in tasks:
             task.cancel()
-        for outcome in await asyncio.gather(maker, *status, return_exceptions=True):
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             if not isinstance(outcome, asyncio.CancelledError):
                 run.tally.problems.append(f"the bench failed: {outcome!r}")
         await run.heal()
@@ -204,6 +213,8 @@ async def soak(
         "latency_ms": run.tally.latencies(),
         "opened_at_the_end": opened,
         "disturbances": dict(sorted(trouble.brought.items())),
+        "lag_ms": percentiles(samples.lag_ms),
+        "rss_mib": samples.rss_mib,
         "before": {name: figures.told() for name, figures in before.items()},
         "after": {name: figures.told() for name, figures in after.items()},
         "adapter": {"in_use": in_use.told(), "closed": closed.told()},
