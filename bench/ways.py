@@ -35,6 +35,7 @@ CALL_S: Final = 3.0
 """kube-apiserver's own deadline."""
 
 LOOK_S: Final = 2.0
+LAG_STEP_S: Final = 0.05
 
 
 @attrs.define
@@ -77,12 +78,11 @@ class Tally:
 
     def latencies(self) -> dict[str, dict[str, float]]:
         """Return percentiles of the calls' times, in milliseconds."""
-        return {
-            name: _percentiles(took) for name, took in sorted(self._took_ms.items())
-        }
+        return {name: percentiles(took) for name, took in sorted(self._took_ms.items())}
 
 
-def _percentiles(took_ms: list[float]) -> dict[str, float]:
+def percentiles(took_ms: list[float]) -> dict[str, float]:
+    """Return the middle, the worst of a hundred, and the worst."""
     cuts = statistics.quantiles([*took_ms, took_ms[0]], n=100, method="inclusive")
     return {
         "p50": round(cuts[49], 1),
@@ -212,6 +212,37 @@ class Figures:
     def told(self) -> dict[str, float]:
         """Return them for the report."""
         return attrs.asdict(self)
+
+
+@attrs.define
+class Samples:
+    """What is read again and again during a run.
+
+    Attributes:
+        pids: Processes by name.
+        rss_mib: Their resident memory, sample by sample.
+        lag_ms: How late this process' event loop was: no call can be measured better.
+    """
+
+    pids: dict[str, int]
+    rss_mib: dict[str, list[float]] = attrs.field(
+        factory=lambda: collections.defaultdict(list)
+    )
+    lag_ms: list[float] = attrs.field(factory=lambda: [0.0])
+
+    async def take_memory(self, every_s: float) -> None:
+        """Read the memory until cancelled."""
+        while True:
+            await asyncio.sleep(every_s)
+            for name, pid in self.pids.items():
+                self.rss_mib[name].append(round(rss_mib(pid), 1))
+
+    async def take_lag(self) -> None:
+        """Measure the event loop's lag until cancelled."""
+        while True:
+            due = time.perf_counter() + LAG_STEP_S
+            await asyncio.sleep(LAG_STEP_S)
+            self.lag_ms.append((time.perf_counter() - due) * 1000)
 
 
 def figures_of(pid: int | None, port: int) -> Figures:
