@@ -9,7 +9,8 @@ credential, one on each node of a control plane, so that a daemon has 19:
 - 3 more are left for credentials that DSM has not refused yet: what a person has just
   put in place is tried at once.
 - They are counted over all endpoints, whatever is accepted in between, and across
-  restarts: whatever starts the daemon again and again must not start the waits again.
+  restarts. The wait goes on after a crash as well: whatever starts the daemon again and
+  again must not begin with 30 s each time. After a stop in good order it does not.
 """
 
 from __future__ import annotations
@@ -117,6 +118,11 @@ class RefusalGate:
         """
         self._opens_at = self._clock.monotonic()
 
+    async def aclose(self) -> None:
+        """Note that the process ends in good order."""
+        if self._in_a_row:
+            await self._save(stopped=True)
+
     def _take_over(self, kept: Refusals | None) -> None:
         if kept is None:
             return
@@ -129,6 +135,8 @@ class RefusalGate:
         if self._in_a_row and self._latest:
             self._refused = {fingerprint for _, fingerprint in self._latest}
             self._opens_at = self._latest[-1][0] + self._wait_s()
+        if kept.stopped:
+            self._opens_at = now
 
     def _wait_s(self) -> float:
         doublings = min(self._in_a_row - 1, 16)
@@ -137,10 +145,10 @@ class RefusalGate:
     def _within_a_day(self, now: float) -> list[tuple[float, str]]:
         return [(at, who) for at, who in self._latest if now - at < _DAY_S]
 
-    async def _save(self) -> None:
+    async def _save(self, *, stopped: bool = False) -> None:
         now, date = self._clock.monotonic(), self._clock.now()
         latest = tuple(
             Refusal(date - dt.timedelta(seconds=now - at), who)
             for at, who in self._within_a_day(now)
         )
-        await self._store.save_refusals(Refusals(latest, self._in_a_row))
+        await self._store.save_refusals(Refusals(latest, self._in_a_row, stopped))

@@ -138,8 +138,12 @@ class DsmKeyProvider(KeyProvider):
         Calls in flight fail as soon as they need a session; drain them first.
         """
         if self._closing is None:
-            self._closing = asyncio.create_task(self._endpoints.aclose())
+            self._closing = asyncio.create_task(self._close())
         await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await self._endpoints.aclose()
+        await self._gate.aclose()
 
     async def _describe(self, kid: str | None, deadline: float) -> KeyDescription:
         if kid is None and self._selector.name is not None:

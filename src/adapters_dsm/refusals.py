@@ -33,10 +33,13 @@ class Refusals:
         latest: Them, the oldest first.
         in_a_row: How many there were since the last login that DSM took; it may be
             more than are in ``latest``.
+        stopped: Whether the process was stopped in good order since the last of them:
+            by a person, perhaps, who starts it again since something was mended.
     """
 
     latest: tuple[Refusal, ...] = ()
     in_a_row: int = 0
+    stopped: bool = False
 
 
 class RefusalStore(abc.ABC):

@@ -229,13 +229,14 @@ def _refusals_fields(refusals: Refusals) -> dict[str, str]:
         "at": " ".join(refusal.at.isoformat() for refusal in latest),
         "fingerprints": " ".join(refusal.fingerprint for refusal in latest),
         "in_a_row": str(refusals.in_a_row),
+        "stopped": "yes" if refusals.stopped else "no",
     }
 
 
 def _read_refusals(fields: dict[str, Any]) -> Refusals:
     pairs = zip(fields["at"].split(), fields["fingerprints"].split(), strict=True)
     latest = tuple(Refusal(_time(at), _text(who)) for at, who in pairs)
-    return Refusals(latest, int(fields["in_a_row"]))
+    return Refusals(latest, int(fields["in_a_row"]), fields["stopped"] == "yes")
 
 
 def _bytes(value: Any) -> bytes:

@@ -217,6 +217,31 @@ async def test_a_restart_with_another_credential_tries_it_at_once(
     assert is_open(restarted, by_timer=False, fingerprint=NEW)
 
 
+async def test_a_restart_in_good_order_tries_at_once_and_counts(
+    clock: HandClock,
+) -> None:
+    """Somebody mended it in DSM and restarts the daemon; or does so in a loop."""
+    store = Kept()
+    tries: list[float] = []
+    while clock.at < 2 * DAY_S:
+        gate = RefusalGate(clock, store)
+        await gate.recall()
+        assert not is_open(gate, by_timer=False) or not tries
+        if is_open(gate):
+            tries.append(clock.at)
+            await refuse(gate)
+        await gate.aclose()
+        clock.at += 60
+    assert tries[:4] == [0, 60, 120, 180]
+    assert worst_day(tries) == BY_TIMER_A_DAY
+
+
+async def test_a_stop_without_refusals_writes_nothing(clock: HandClock) -> None:
+    store = Kept()
+    await RefusalGate(clock, store).aclose()
+    assert store.saved == 0
+
+
 async def test_success_is_remembered_too(clock: HandClock) -> None:
     store = Kept()
     gate = RefusalGate(clock, store)

@@ -294,6 +294,66 @@ async def test_more_calls_than_connections_queue(
         assert server.connections <= 4
 
 
+async def test_second_tries_stay_within_the_limit_too(
+    authority: trustme.CA, adapters: Adapters
+) -> None:
+    """Every first try fails at once, so that all calls want another connection."""
+    most = 0
+
+    async def script(asked: Asked) -> None:
+        nonlocal most
+        most = max(most, len(server._writers))
+        if asked.connection == 1 or len(server.keys_asked) > 40:
+            asked.send(describe_ok())
+        else:
+            asked.reset()
+
+    async with RawServer(script, authority) as server:
+        provider = adapters.open(server.url, max_connections=8)
+        deadline = adapters.clock.in_s(60)
+        await asyncio.gather(*[provider.describe(deadline=deadline) for _ in range(40)])
+    assert 2 < most <= 8
+
+
+async def test_a_cancelled_call_ends_its_request(
+    authority: trustme.CA, adapters: Adapters
+) -> None:
+    async def script(asked: Asked) -> None:
+        if len(server.keys_asked) > 1:
+            await asyncio.Event().wait()
+        asked.send(describe_ok())
+
+    async with RawServer(script, authority) as server:
+        provider = adapters.open(server.url)
+        await provider.describe(deadline=adapters.clock.in_s(3))
+        call = asyncio.create_task(provider.describe(deadline=adapters.clock.in_s(30)))
+        await until(lambda: len(server.keys_asked) == 2)
+        await cancel(call)
+        (transport,) = connections_of(provider)._kept._connector._made  # type: ignore[union-attr]
+        await until(transport.is_closing)
+
+
+@pytest.mark.parametrize(
+    ("date", "waits"),
+    [("Thu, 01 Jan 2026 00:00:01 GMT", True), ("Thu, 01 Jan 2026 01:00:00 GMT", False)],
+)
+async def test_retry_after_as_a_date_is_honoured_if_it_fits(
+    authority: trustme.CA, adapters: Adapters, date: str, *, waits: bool
+) -> None:
+    async def script(asked: Asked) -> None:
+        first = len(server.keys_asked) == 1
+        asked.send(http(429, headers={"Retry-After": date}) if first else describe_ok())
+
+    async with RawServer(script, authority) as server:
+        provider = adapters.open(server.url)
+        if waits:
+            await provider.describe(deadline=adapters.clock.in_s(3))
+            assert adapters.clock.slept == [1.0]
+        else:
+            await failure(provider, adapters.clock.in_s(3))
+            assert adapters.clock.slept == []
+
+
 async def test_a_refused_connection_is_unreachable_and_tried_again(
     adapters: Adapters,
 ) -> None:
