@@ -130,6 +130,7 @@ class RawServer:
     wants_certificate: bool = False
     tls: bool = True
     asked: list[Asked] = field(factory=list)
+    names_asked: set[str | None] = field(factory=set)
     connections: int = 0
     logins: int = 0
     port: int = 0
@@ -159,6 +160,7 @@ class RawServer:
         if self.tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.authority.issue_cert(*self.names).configure_cert(context)
+            context.sni_callback = lambda _, name, __: self.names_asked.add(name)
             if self.min_version is not None:
                 context.minimum_version = self.min_version
             if self.max_version is not None:

@@ -494,6 +494,15 @@ async def test_a_certificate_for_another_host_is_untrusted(
     assert len(adapters.calls) == 1, "distrust does not go away by asking again"
 
 
+async def test_the_host_is_named_in_the_handshake(
+    authority: trustme.CA, adapters: Adapters
+) -> None:
+    async with RawServer(answer_well, authority) as server:
+        provider = adapters.open(f"https://localhost:{server.port}")
+        await provider.describe(deadline=adapters.clock.in_s(3))
+        assert server.names_asked == {"localhost"}
+
+
 async def test_an_old_tls_version_gets_no_request(
     authority: trustme.CA, adapters: Adapters
 ) -> None:
