@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import select
 import weakref
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -64,25 +65,52 @@ class _Conversation(ResponseHandler):
 
     aiohttp parses whatever arrives on a connection that is back in its pool, and gives
     it to the next request there (aio-libs/aiohttp#13656): a proxy that repeats an
-    answer would hand one call the plaintext of another.
+    answer would hand one call the plaintext of another. Nor does it serve again with
+    bytes that wait to be read: unasked ones, or the server's goodbye.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
-        self.idle = True
+        self._idle = True
+        self._has_served = False
+        self._unread = select.poll()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, over *transport*."""
+        super().connection_made(transport)
+        self._unread.register(transport.get_extra_info("socket"), select.POLLIN)
+
+    def is_connected(self) -> bool:
+        """Return whether it may serve a request."""
+        # The base asks whether the transport closes: its socket is ours until then.
+        connected = super().is_connected()
+        # A new one has tickets of TLS 1.3 to read.
+        if connected and self._idle and self._has_served and self._unread.poll(0):
+            self._end()
+            return False
+        return connected
 
     def set_response_params(self, **params: Any) -> None:
         """Begin to expect an answer."""
-        self.idle = False
+        self._idle = False
         super().set_response_params(**params)
+
+    def rest(self) -> None:
+        """Expect nothing, now that an answer was read."""
+        self._idle = True
+        self._has_served = True
 
     def data_received(self, data: bytes) -> None:
         """Take *data*, or end the connection."""
-        if data and self.idle and self.transport is not None:
-            self.force_close()
-            self.transport.abort()
+        if data and self._idle:
+            self._end()
             return
         super().data_received(data)
+
+    def _end(self) -> None:
+        self.force_close()
+        if self.transport is not None:
+            self.transport.abort()
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -99,7 +127,7 @@ class _Connector(aiohttp.TCPConnector):
         self._made: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
 
     def _release(self, key: Any, protocol: Any, **options: Any) -> None:
-        protocol.idle = True
+        protocol.rest()
         super()._release(key, protocol, **options)
 
     async def _create_connection(self, *args: Any, **named: Any) -> Any:
