@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+API_KEY_FILE: Final = "api-key"
+MIGRATION_S: Final = 60.0
 CRYPTO: Final = "/crypto/v1/*"
 ENCRYPT: Final = "/crypto/v1/encrypt"
 DECRYPT: Final = "/crypto/v1/decrypt"
@@ -39,7 +41,7 @@ class Disturbance:
         faults: What the emulator is told to do, all at once.
         paths: Where; one of them is chosen.
         action: What else is done: ``freeze``, ``kill-sessions``, ``rekey``,
-            ``disable``.
+            ``disable``, ``new-secret``.
     """
 
     faults: tuple[dict[str, Any], ...] = ()
@@ -113,6 +115,7 @@ DISTURBANCES: Final[dict[str, Disturbance]] = {
     "sessions killed": Disturbance(action="kill-sessions"),
     "rotation": Disturbance(action="rekey"),
     "key disabled": Disturbance(action="disable"),
+    "API key replaced": Disturbance(action="new-secret"),
 }
 
 
@@ -129,6 +132,8 @@ class Control:
         context = ssl.create_default_context(cafile=described["ca_file"])
         token = (folder / "control-token").read_text().strip()
         self._pid: int = described["pid"]
+        self._app_id: str = described["app_id"]
+        self._folder = folder
         self._key_name = key_name
         self._client = httpx.AsyncClient(
             base_url=f"{described['url']}/emulator/v1/",
@@ -156,12 +161,24 @@ class Control:
             await self.ask("POST", "kill-sessions")
         elif action == "rekey":
             await self.key("rekey")
+        elif action == "new-secret":
+            await self._replace_api_key()
         else:
             await self.key("disable")
             try:
                 await asyncio.sleep(seconds)
             finally:
                 await self.key("enable")
+
+    async def _replace_api_key(self) -> None:
+        """Give the app another API key, the old one being good for a while."""
+        body = {"app_id": self._app_id, "migration_s": MIGRATION_S}
+        answer = await self.ask("POST", "reset-secret", body)
+        # As a careful operator does it: nobody reads half of it.
+        draft = self._folder / "api-key.draft"
+        draft.touch(0o600)
+        draft.write_text(answer["api_key"])
+        draft.replace(self._folder / API_KEY_FILE)
 
     async def key(self, action: str) -> None:
         """Change the key that bears the name."""

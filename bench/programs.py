@@ -35,7 +35,7 @@ def emulator(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_config(
-    folder: Path, described: dict[str, Any], place: Path | None = None, /, **more: str
+    folder: Path, described: dict[str, Any], place: Path | None = None, /, **more: Any
 ) -> Path:
     """Write a config for a daemon in front of the emulator; return its path.
 
@@ -43,7 +43,7 @@ def write_config(
         folder: The emulator's folder.
         described: What it says of itself.
         place: Folder for config and socket; the emulator's if absent.
-        **more: Settings.
+        **more: Settings; one that is None is left out.
     """
     home = place or folder
     config = home / "config.json"
@@ -57,8 +57,9 @@ def write_config(
         "log_level": "warning",
         **more,
     }
+    given = {name: value for name, value in settings.items() if value is not None}
     config.touch(0o600)
-    config.write_text(json.dumps(settings))
+    config.write_text(json.dumps(given))
     return config
 
 

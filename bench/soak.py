@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field
-from bench.disturbances import Control, Troublemaker
+from bench.disturbances import API_KEY_FILE, Control, Troublemaker
 from bench.programs import daemon, emulator, until_ready, write_config
 from bench.ways import (
     AdapterWay,
@@ -252,8 +252,17 @@ def _ending_well(
 def _config(folder: Path, described: dict[str, Any], name: str) -> Path:
     place = folder / name
     place.mkdir()
-    protection = "direct" if name == "adapter" else name
-    return write_config(folder, described, place, protection=protection)
+    port = described["url"].rpartition(":")[2]
+    return write_config(
+        folder,
+        described,
+        place,
+        protection="direct" if name == "adapter" else name,
+        api_key=None,
+        api_key_file=str(folder / API_KEY_FILE),
+        # The same DSM under another name, and one where nobody is.
+        sdkms_endpoints=[f"https://localhost:{port}", "https://127.0.0.1:1"],
+    )
 
 
 def _leaks(
