@@ -126,7 +126,8 @@ def test_a_rotation_policy_is_read(policy: object, plan: RotationPlan | None) ->
 
 
 def test_an_odd_rotation_policy_is_warned_of_rather_than_missed() -> None:
-    for odd in ("P30D", 5, [], True):
+    odds: tuple[object, ...] = ("P30D", 5, [], True)
+    for odd in odds:
         found = described(rotation_policy=odd)
         assert found.rotation == RotationPlan()
         assert found.unread == ("rotation_policy",)
