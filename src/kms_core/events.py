@@ -44,7 +44,8 @@ class ProviderCallFinished(Event):
     """One request to the key service has ended; retries are requests of their own.
 
     Attributes:
-        operation: ``login``, ``describe``, ``encrypt``, ``decrypt``, ``logout``.
+        operation: ``describe``, ``encrypt``, ``decrypt``; or one that serves them, such
+            as ``login``.
         uid: The uid of the KMS call that it serves; empty for the watcher's own.
         kid: The key, when the request names one by kid.
         attempt: 1 for the first try.
