@@ -32,6 +32,7 @@ from bench.programs import (
     write_config,
 )
 
+from adapters_dsm.credential_source import CredentialSource
 from adapters_dsm.provider import DsmKeyProvider
 from adapters_dsm.settings import DsmSettings, Endpoint, KeySelector, Secret
 from adapters_grpc.client import CallFailed, KmsClient
@@ -81,9 +82,11 @@ async def decrypt_figures(
     """Return what a Decrypt through the socket takes beyond DSM's own time."""
     provider = DsmKeyProvider(
         DsmSettings(
-            endpoint=Endpoint.parse(described["url"]),
+            endpoints=(Endpoint.parse(described["url"]),),
             selector=KeySelector(name="bench"),
-            api_key=Secret((folder / "api-key").read_text().strip()),
+            credential=CredentialSource(
+                api_key=Secret((folder / "api-key").read_text().strip())
+            ),
             ca_file=folder / "ca.pem",
         ),
         clock=LoopClock(),

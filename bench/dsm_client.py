@@ -31,6 +31,7 @@ import httpx
 from attrs import define, field, frozen
 from httpx_aiohttp import AiohttpTransport
 
+from adapters_dsm.credential_source import CredentialSource
 from adapters_dsm.provider import DsmKeyProvider
 from adapters_dsm.settings import DsmSettings, Endpoint, KeySelector, Secret
 from dsm_emulator import Dsm, EmulatorServer
@@ -100,9 +101,9 @@ async def adapter(target: Target) -> AsyncIterator[DsmKeyProvider]:
     """Yield our provider."""
     provider = DsmKeyProvider(
         DsmSettings(
-            endpoint=Endpoint.parse(target.url),
+            endpoints=(Endpoint.parse(target.url),),
             selector=KeySelector(kid=target.kid),
-            api_key=Secret(target.api_key),
+            credential=CredentialSource(api_key=Secret(target.api_key)),
             ca_file=target.ca_file,
         ),
         clock=LoopClock(),

@@ -24,39 +24,51 @@ START_S = 20.0
 
 @contextlib.contextmanager
 def emulator(folder: Path) -> Iterator[dict[str, Any]]:
-    """Run the DSM emulator; yield what it says of itself."""
+    """Run the DSM emulator; yield what it says of itself, and its ``pid``."""
     command = [*US, "emulator", "serve", "--dir", str(folder), "--key-name", "bench"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             line = b"" if process.stdout is None else process.stdout.readline()
-            yield json.loads(line)
+            yield json.loads(line) | {"pid": process.pid}
         finally:
             process.terminate()
 
 
-def write_config(folder: Path, described: dict[str, Any], **more: str) -> Path:
-    """Write a config for the daemon in front of the emulator; return its path."""
-    config = folder / "config.json"
+def write_config(
+    folder: Path, described: dict[str, Any], place: Path | None = None, /, **more: Any
+) -> Path:
+    """Write a config for a daemon in front of the emulator; return its path.
+
+    Args:
+        folder: The emulator's folder.
+        described: What it says of itself.
+        place: Folder for config and socket; the emulator's if absent.
+        **more: Settings; one that is None is left out.
+    """
+    home = place or folder
+    config = home / "config.json"
     settings = {
         "sdkms_endpoint": described["url"],
         "api_key": (folder / "api-key").read_text().strip(),
         "key_name": "bench",
-        "socket_file": str(folder / "kms.sock"),
+        "socket_file": str(home / "kms.sock"),
         "ca_file": str(folder / "ca.pem"),
         "write_format": "native",
         "log_level": "warning",
         **more,
     }
+    given = {name: value for name, value in settings.items() if value is not None}
     config.touch(0o600)
-    config.write_text(json.dumps(settings))
+    config.write_text(json.dumps(given))
     return config
 
 
 @contextlib.contextmanager
-def daemon(config: Path, *, quiet: bool = False) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the daemon, and hide its log if *quiet*."""
+def daemon(
+    config: Path, stderr: int | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the daemon; its log goes to the descriptor *stderr*, or to ours."""
     command = [*US, "serve", "--config", str(config)]
-    stderr = subprocess.DEVNULL if quiet else None
     with subprocess.Popen(command, stderr=stderr) as process:
         try:
             yield process

@@ -19,9 +19,10 @@ import cattrs
 from attrs import frozen
 from cattrs.gen import make_dict_structure_fn
 
-from adapters_dsm.settings import MAX_CREDENTIAL_CHARS, MAX_NAME_CHARS, as_kid
+from adapters_dsm.settings import MAX_CREDENTIAL_CHARS
+from adapters_dsm.sobjects import Sobject, describe
 from kms_core.errors import ProviderAnswerRefused
-from kms_core.provider import Ciphertext, KeyDescription, KeyState
+from kms_core.provider import Ciphertext, KeyDescription
 
 
 T = TypeVar("T")
@@ -37,7 +38,6 @@ MAX_EXPIRES_IN_S: Final = 24 * 3600
 
 _MIN_BYTES_TO_COMPARE = 16
 _TOKEN = re.compile(rf"[!-~]{{1,{MAX_CREDENTIAL_CHARS}}}")
-_ALGORITHM = re.compile(r"[A-Z0-9]{1,16}")
 
 
 @frozen
@@ -78,30 +78,6 @@ class _AuthResponse:
     access_token: str
     expires_in: int
     token_type: str = "Bearer"  # noqa: S105 - DSM's default, not a token
-
-
-@frozen
-class _EffectivePolicy:
-    key_ops: tuple[str, ...] | None = None
-
-
-@frozen
-class _Links:
-    replaced: str | None = None
-    replacement: str | None = None
-
-
-@frozen
-class _Sobject:
-    kid: str
-    obj_type: str
-    enabled: bool
-    key_ops: tuple[str, ...]
-    name: str | None = None
-    state: str | None = None
-    key_size: int | None = None
-    effective_key_policy: _EffectivePolicy | None = None
-    links: _Links | None = None
 
 
 @frozen
@@ -200,54 +176,10 @@ def read_key(answer: Answer, asked: str | None, where: str) -> KeyDescription:
     Raises:
         ProviderAnswerRefused: It is another key, or its fields make no sense.
     """
-    key = _structure(answer, _Sobject, where)
-    kid = _kid(key.kid, where)
-    if asked is not None and kid != asked:
+    key = describe(_structure(answer, Sobject, where), where)
+    if asked is not None and key.kid != asked:
         raise ProviderAnswerRefused(f"{where}: the answer is about another key")
-    links = key.links or _Links()
-    operations = set(key.key_ops)
-    if key.effective_key_policy and key.effective_key_policy.key_ops is not None:
-        operations &= set(key.effective_key_policy.key_ops)
-    return KeyDescription(
-        kid=kid,
-        name=_shown(key.name),
-        state=_state(key.state, where),
-        enabled=key.enabled,
-        algorithm=(key.obj_type if _ALGORITHM.fullmatch(key.obj_type) else "unknown"),
-        size_bits=key.key_size,
-        can_encrypt="ENCRYPT" in operations,
-        can_decrypt="DECRYPT" in operations,
-        replaced=None if links.replaced is None else _kid(links.replaced, where),
-        replacement=(
-            None if links.replacement is None else _kid(links.replacement, where)
-        ),
-    )
-
-
-def _kid(text: str, where: str) -> str:
-    kid = as_kid(text)
-    if kid is None:
-        raise ProviderAnswerRefused(f"{where}: a key id in the answer is not a UUID")
-    return kid
-
-
-def _shown(name: str | None) -> str | None:
-    """A name that a log can't show is dropped: nothing depends on it."""
-    if name is None or not name.isprintable() or len(name) > MAX_NAME_CHARS:
-        return None
-    return name
-
-
-def _state(text: str | None, where: str) -> KeyState:
-    # Absent for some objects; DSM's Python client also knows the word "None".
-    if text is None or text == "None":
-        return KeyState.ACTIVE
-    try:
-        return KeyState(text)
-    except ValueError:
-        raise ProviderAnswerRefused(
-            f"{where}: the key is in a state that this version does not know"
-        ) from None
+    return key
 
 
 def read_ciphertext(

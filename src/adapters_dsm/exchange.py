@@ -41,14 +41,16 @@ class Request:
     Attributes:
         operation: Its name for logs: ``login``, ``describe``, ``encrypt``...
         kid: The key that it names by kid, or an empty text.
-        url: Where to; made once, since parsing it takes long.
+        path: Path and query below the endpoint's base URL; one of a few fixed ones.
         body: JSON, or empty.
+        method: The HTTP method.
     """
 
     operation: str
     kid: str
-    url: httpx.URL
-    body: bytes
+    path: str
+    body: bytes = b""
+    method: str = "POST"
 
 
 @frozen
@@ -76,11 +78,11 @@ class Attempt:
 
 
 class Exchanges:
-    """Asks DSM one thing at a time, as often as wanted at the same time.
+    """Asks one endpoint one thing at a time, as often as wanted at the same time.
 
     Args:
         connections: The way to DSM.
-        endpoint: Where DSM is, for error texts.
+        endpoint: Where DSM is.
         user_agent: What we call ourselves.
         clock: Time.
         telemetry: Gets a ProviderCallFinished for each request.
@@ -95,15 +97,26 @@ class Exchanges:
         telemetry: Telemetry,
     ) -> None:
         self._connections = connections
+        self._base_url = endpoint.base_url
         self._authority = endpoint.authority
         self._user_agent = user_agent
         self._clock = clock
         self._telemetry = telemetry
+        # Made once for each path, since parsing them takes long.
+        self._urls: dict[str, httpx.URL] = {}
+
+    async def renew(self) -> None:
+        """Let later requests use new connections; those in flight go on."""
+        await self._connections.renew()
+
+    async def aclose(self) -> None:
+        """Close every connection once nothing is in flight on it."""
+        await self._connections.aclose()
 
     async def ask(
         self,
         request: Request,
-        authorization: str,
+        authorization: str | None,
         read: Callable[[Answer, str], T],
         attempt: Attempt,
     ) -> T:
@@ -111,7 +124,7 @@ class Exchanges:
 
         Args:
             request: What to ask.
-            authorization: Value of the header of that name; a secret.
+            authorization: Value of the header of that name, a secret; None for none.
             read: Takes the answer and the words for where it came from; raises an
                 error of the family if it is not a good one.
             attempt: Which try it is, and its time.
@@ -171,13 +184,18 @@ class Exchanges:
             f"{where} failed in the adapter ({type(error).__name__})"
         )
 
-    def _http(self, request: Request, authorization: str) -> httpx.Request:
+    def _http(self, request: Request, authorization: str | None) -> httpx.Request:
         headers = {
-            "Authorization": authorization,
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": self._user_agent,
         }
+        if authorization is not None:
+            headers["Authorization"] = authorization
         if request.body:
             headers["Content-Type"] = "application/json"
-        return httpx.Request("POST", request.url, headers=headers, content=request.body)
+        url = self._urls.get(request.path)
+        if url is None:
+            url = httpx.URL(self._base_url + request.path)
+            self._urls[request.path] = url
+        return httpx.Request(request.method, url, headers=headers, content=request.body)

@@ -6,6 +6,7 @@ exception (aiohttp's name proxies with their headers) nor a body.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import aiohttp
 from aiohttp import http_exceptions
 
 from kms_core.errors import (
+    CredentialRefused,
     KmsError,
     ProviderAnswerRefused,
     ProviderUnreachable,
@@ -34,6 +36,7 @@ class AttemptFailed(Exception):
         answer: What DSM answered, or None if there was no whole answer.
         retry_after_s: How long DSM asks us to wait, in seconds, if it does.
         hung: Whether it is the time for the attempt that ran out.
+        elsewhere: Whether another endpoint is worth a try at once.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class AttemptFailed(Exception):
         self.answer = answer
         self.retry_after_s = retry_after_s
         self.hung = hung
+        self.elsewhere = False
 
 
 def classify(error: Exception, where: str) -> KmsError | None:
@@ -90,7 +94,11 @@ def _distrusted(error: BaseException, where: str) -> KmsError:
 
 def _tls_failed(error: BaseException, where: str) -> KmsError:
     # OpenSSL's name of the failure, such as WRONG_VERSION_NUMBER.
-    name = getattr(error, "reason", "") or "no reason given"
+    name = getattr(error, "reason", None) or "no reason given"
+    if _ABOUT_OUR_CERTIFICATE.search(name):
+        return CredentialRefused(
+            f"{where}: the other end does not take our client certificate ({name})"
+        )
     return ProviderUntrusted(f"{where}: TLS failed ({name})")
 
 
@@ -106,6 +114,11 @@ def _unreachable(words: str) -> Callable[[BaseException, str], KmsError]:
 def _not_http(_: BaseException, where: str) -> KmsError:
     return ProviderAnswerRefused(f"{where}: the answer is not proper HTTP")
 
+
+_ABOUT_OUR_CERTIFICATE: Final = re.compile(
+    "ALERT_(?:NO_|BAD_|UNSUPPORTED_)?CERTIFICATE|ALERT_UNKNOWN_CA|ALERT_ACCESS_DENIED"
+)
+"""Alerts of TLS (RFC 8446, 6.2) that only an end which reads a certificate sends."""
 
 _Rule = tuple[
     type[BaseException] | tuple[type[BaseException], ...],

@@ -8,11 +8,14 @@ connections for 5 s, ignores most limits and reads certifi's bundle.
 from __future__ import annotations
 
 import asyncio
+import functools
+import select
 import weakref
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
 from attrs import define, frozen
 from httpx_aiohttp import AiohttpTransport
 
@@ -37,7 +40,7 @@ class Route:
         endpoint: Where it is.
         proxy: The proxy on the way, if there is one.
         build_context: Makes the SSL context; called in a thread.
-        max_connections: Limit of a pool.
+        max_connections: How many connections there are at most.
         keepalive_s: After how many idle seconds a pooled connection is closed.
     """
 
@@ -46,6 +49,68 @@ class Route:
     build_context: Callable[[], ssl.SSLContext]
     max_connections: int
     keepalive_s: float
+
+    def limit(self, *, single_use: bool) -> int:
+        """Return how many connections a pool may have.
+
+        The two kinds of pools share ``max_connections``. An eighth is for second tries,
+        which are few: what finds none free waits its turn.
+        """
+        singles = max(1, self.max_connections // 8)
+        return singles if single_use else max(1, self.max_connections - singles)
+
+
+class _Conversation(ResponseHandler):
+    """aiohttp's end of a connection that takes nothing while nothing was asked.
+
+    aiohttp parses whatever arrives on a connection that is back in its pool, and gives
+    it to the next request there (aio-libs/aiohttp#13656): a proxy that repeats an
+    answer would hand one call the plaintext of another. Nor does it serve again with
+    bytes that wait to be read: unasked ones, or the server's goodbye.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._idle = True
+        self._has_served = False
+        self._unread = select.poll()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, over *transport*."""
+        super().connection_made(transport)
+        self._unread.register(transport.get_extra_info("socket"), select.POLLIN)
+
+    def is_connected(self) -> bool:
+        """Return whether it may serve a request."""
+        # The base asks whether the transport closes: its socket is ours until then.
+        connected = super().is_connected()
+        # A new one has tickets of TLS 1.3 to read.
+        if connected and self._idle and self._has_served and self._unread.poll(0):
+            self._end()
+            return False
+        return connected
+
+    def set_response_params(self, **params: Any) -> None:
+        """Begin to expect an answer."""
+        self._idle = False
+        super().set_response_params(**params)
+
+    def rest(self) -> None:
+        """Expect nothing, now that an answer was read."""
+        self._idle = True
+        self._has_served = True
+
+    def data_received(self, data: bytes) -> None:
+        """Take *data*, or end the connection."""
+        if data and self._idle:
+            self._end()
+            return
+        super().data_received(data)
+
+    def _end(self) -> None:
+        self.force_close()
+        if self.transport is not None:
+            self.transport.abort()
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -57,7 +122,13 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        made: Any = functools.partial(_Conversation, loop=self._loop)
+        self._factory = made
         self._made: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+
+    def _release(self, key: Any, protocol: Any, **options: Any) -> None:
+        protocol.rest()
+        super()._release(key, protocol, **options)
 
     async def _create_connection(self, *args: Any, **named: Any) -> Any:
         protocol = await super()._create_connection(*args, **named)
@@ -99,7 +170,7 @@ class Pool:
             lifetime = {"keepalive_timeout": route.keepalive_s}
         connector = _Connector(
             ssl=context,
-            limit=route.max_connections,
+            limit=route.limit(single_use=single_use),
             ttl_dns_cache=DNS_CACHE_S,
             **lifetime,
         )

@@ -16,11 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import functools
 import json
-from typing import TYPE_CHECKING, Final, TypeVar
-
-import httpx
+from typing import TYPE_CHECKING, Final
 
 from adapters_dsm.answers import (
     IV_BYTES,
@@ -30,16 +27,18 @@ from adapters_dsm.answers import (
     read_key,
     read_plaintext,
 )
-from adapters_dsm.exchange import Attempt, Exchanges, Request
-from adapters_dsm.failures import AttemptFailed
-from adapters_dsm.pool import Route
-from adapters_dsm.proxies import proxy_for
+from adapters_dsm.breaker import Breaker
+from adapters_dsm.calls import Calls
+from adapters_dsm.credential_files import Credentials
+from adapters_dsm.endpoints import Endpoints, Node
+from adapters_dsm.exchange import Request
+from adapters_dsm.gate import RefusalGate
+from adapters_dsm.refusals import NoRefusalStore, RefusalStore
 from adapters_dsm.retries import Retries
-from adapters_dsm.session import Session, Sessions
+from adapters_dsm.session import Sessions
 from adapters_dsm.settings import as_kid
 from adapters_dsm.statuses import OK, refusal
-from adapters_dsm.tls import build_context
-from adapters_dsm.transport import Connections
+from adapters_dsm.ways import Ways
 from kms_core.errors import KeyNotFound, SealedSeedNotAuthentic
 from kms_core.limits import MAX_SEED_BYTES
 from kms_core.pacer import Pacer
@@ -47,9 +46,11 @@ from kms_core.provider import Ciphertext, KeyDescription, KeyProvider
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    import datetime as dt
+    from collections.abc import Mapping
 
-    from adapters_dsm.settings import DsmSettings
+    from adapters_dsm.events import CredentialDoubted
+    from adapters_dsm.settings import DsmSettings, Endpoint
     from kms_core.ports import Clock, Randomness, Telemetry
 
 
@@ -58,7 +59,10 @@ START_GAP: Final = 16
 20 us when nothing else runs, so that a start waits for less than DSM takes.
 """
 
-T = TypeVar("T")
+_INFO_BY_NAME: Final = "/crypto/v1/keys/info?view=json"
+_INFO_BY_KID: Final = "/crypto/v1/keys/info?view=json&show_destroyed=true"
+_ENCRYPT: Final = "/crypto/v1/encrypt"
+_DECRYPT: Final = "/crypto/v1/decrypt"
 
 
 class DsmKeyProvider(KeyProvider):
@@ -71,15 +75,17 @@ class DsmKeyProvider(KeyProvider):
         settings: Where DSM is, which key, which credential.
         clock: Time; ``monotonic`` must be the event loop's.
         randomness: Jitter between attempts.
-        telemetry: Gets a ProviderCallFinished for each request to DSM.
+        telemetry: Gets a ProviderCallFinished for each request to DSM, and what
+            ``events`` describes.
         environ: The process' environment: ``HTTPS_PROXY``, ``NO_PROXY``,
             ``SSL_CERT_FILE``, ``SSL_CERT_DIR``.
+        refusals: What is remembered of refused logins across restarts.
 
     Raises:
         ValueError: ``HTTPS_PROXY`` is no URL of an HTTP proxy; it is not quoted.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the ports, by name
         self,
         settings: DsmSettings,
         *,
@@ -87,45 +93,44 @@ class DsmKeyProvider(KeyProvider):
         randomness: Randomness,
         telemetry: Telemetry,
         environ: Mapping[str, str],
+        refusals: RefusalStore | None = None,
     ) -> None:
-        endpoint = settings.endpoint
         self._selector = settings.selector
-        self._clock = clock
-        self._retries = Retries(clock, randomness)
+        self._credentials = Credentials(settings.credential, clock, telemetry)
+        self._gate = RefusalGate(clock, refusals or NoRefusalStore())
+
+        def node(endpoint: Endpoint) -> Node:
+            ways = Ways(endpoint, settings, clock, telemetry, environ)
+            sessions = Sessions(ways, self._credentials, self._gate, clock, telemetry)
+            return Node(endpoint.authority, ways, sessions, Breaker(clock))
+
+        nodes = tuple(node(endpoint) for endpoint in settings.endpoints)
+        self._endpoints = Endpoints(nodes, self._credentials, clock, telemetry)
+        self._calls = Calls(self._endpoints, Retries(clock, randomness), clock)
         self._pacer = Pacer(START_GAP)
-        self._connections = Connections(
-            Route(
-                endpoint=endpoint,
-                proxy=proxy_for(endpoint, environ),
-                build_context=functools.partial(
-                    build_context, settings.ca_file, environ
-                ),
-                max_connections=settings.max_connections,
-                keepalive_s=settings.keepalive_s,
-            ),
-            clock,
-        )
-        self._exchanges = Exchanges(
-            self._connections, endpoint, settings.user_agent, clock, telemetry
-        )
-        self._sessions = Sessions(self._exchanges, endpoint, settings.api_key, clock)
         self._closing: asyncio.Task[None] | None = None
-        crypto = f"{endpoint.base_url}/crypto/v1"
-        self._info_by_name = httpx.URL(f"{crypto}/keys/info?view=json")
-        self._info_by_kid = httpx.URL(
-            f"{crypto}/keys/info?view=json&show_destroyed=true"
-        )
-        self._encrypt_url = httpx.URL(f"{crypto}/encrypt")
-        self._decrypt_url = httpx.URL(f"{crypto}/decrypt")
+
+    @property
+    def credential_expires_at(self) -> dt.datetime | None:
+        """When the credential ends: its certificate or JWT, whichever is first.
+
+        None for an API key, and before the files were read.
+        """
+        latest = self._credentials.latest
+        return None if latest is None else latest.expires_at
+
+    @property
+    def credential_doubts(self) -> tuple[CredentialDoubted, ...]:
+        """What a person should do about the credential, as of the last look at it."""
+        return self._credentials.doubts
 
     def retry_credential_now(self) -> None:
         """Let the next ``describe`` offer a refused credential again (SIGHUP)."""
-        self._sessions.retry_credential_now()
+        self._gate.open_now()
 
     async def renew(self) -> None:
         """Make later calls use a new session and new connections."""
-        self._sessions.renew()
-        await self._connections.renew()
+        await self._endpoints.renew()
 
     async def aclose(self) -> None:
         """End the session, within 2 s, and all connections; raises nothing.
@@ -137,23 +142,24 @@ class DsmKeyProvider(KeyProvider):
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        await self._sessions.aclose()
-        await self._connections.aclose()
+        await self._endpoints.aclose()
+        await self._gate.aclose()
 
     async def _describe(self, kid: str | None, deadline: float) -> KeyDescription:
         if kid is None and self._selector.name is not None:
             body = _json(name=self._selector.name)
-            request = Request("describe", "", self._info_by_name, body)
+            request = Request("describe", "", _INFO_BY_NAME, body)
             asked = None
         else:
             asked = _known(kid or self._selector.kid or "")
-            request = Request("describe", asked, self._info_by_kid, _json(kid=asked))
+            request = Request("describe", asked, _INFO_BY_KID, _json(kid=asked))
 
         def read(answer: Answer, where: str) -> KeyDescription:
             _require_ok("describe", answer, where)
             return read_key(answer, asked, where)
 
-        return await self._ask(request, read, deadline, by_timer=True)
+        self._endpoints.look_around()
+        return await self._calls.ask(request, read, deadline, by_timer=True)
 
     async def _encrypt(
         self, kid: str, plaintext: bytes, aad: bytes | None, deadline: float
@@ -174,8 +180,8 @@ class DsmKeyProvider(KeyProvider):
             return read_ciphertext(answer, key, plaintext, where)
 
         await self._pacer.turn()
-        request = Request("encrypt", key, self._encrypt_url, body)
-        return await self._ask(request, read, deadline)
+        request = Request("encrypt", key, _ENCRYPT, body)
+        return await self._calls.ask(request, read, deadline)
 
     async def _decrypt(
         self, kid: str, ciphertext: Ciphertext, aad: bytes | None, deadline: float
@@ -197,57 +203,8 @@ class DsmKeyProvider(KeyProvider):
             return read_plaintext(answer, key, len(ciphertext.cipher), where)
 
         await self._pacer.turn()
-        request = Request("decrypt", key, self._decrypt_url, body)
-        return await self._ask(request, read, deadline)
-
-    async def _ask(
-        self,
-        request: Request,
-        read: Callable[[Answer, str], T],
-        deadline: float,
-        *,
-        by_timer: bool = False,
-    ) -> T:
-        async def attempt(this: Attempt) -> T:
-            session = self._sessions.usable()
-            if session is None:
-                session = await self._session(this, by_timer=by_timer)
-            try:
-                return await self._ask_in(session, request, read, this)
-            except AttemptFailed as failure:
-                answer = failure.answer
-                if answer is None or not self._sessions.doubts(session, answer):
-                    raise
-            # Once more, with another session; what it says is believed.
-            self._sessions.drop(session, answer)
-            session = await self._session(this, by_timer=by_timer)
-            return await self._ask_in(session, request, read, this)
-
-        return await self._retries.run(attempt, deadline)
-
-    async def _ask_in(
-        self,
-        session: Session,
-        request: Request,
-        read: Callable[[Answer, str], T],
-        attempt: Attempt,
-    ) -> T:
-        session.used_at = self._clock.monotonic()
-        result = await self._exchanges.ask(
-            request, session.authorization, read, attempt
-        )
-        session.proven_at = self._clock.monotonic()
-        return result
-
-    async def _session(self, attempt: Attempt, *, by_timer: bool) -> Session:
-        left_s = attempt.ends_at - self._clock.monotonic()
-        try:
-            async with asyncio.timeout(left_s):
-                return await self._sessions.obtain(by_timer=by_timer)
-        except TimeoutError:
-            pass
-        # The login goes on: it has its own time, and the next attempt may find it done.
-        raise AttemptFailed(attempt.too_late("login", left_s), hung=True)
+        request = Request("decrypt", key, _DECRYPT, body)
+        return await self._calls.ask(request, read, deadline)
 
 
 def _check_sealed(kid: str, ciphertext: Ciphertext) -> str:

@@ -1,9 +1,11 @@
 """Trying again within a call's deadline: DSM's calls that we use are safe to repeat.
 
 An attempt gets 60 % of the time that is left, at least 1 s: of kube-apiserver's 3 s a
-hung connection takes 1.8, and a second attempt has 1 s and a little. Between attempts:
-full jitter, 50 ms at first, doubling up to 1 s, or as long as DSM asks for. When the
-next attempt would begin too late, the last real error is raised.
+hung connection takes 1.8, and a second attempt has 1 s and a little. Where there are
+several endpoints it leaves the same time for each of the others. Between attempts: full
+jitter, 50 ms at first, doubling up to 1 s, or as long as DSM asks for; but none before
+another endpoint is tried. When the next attempt would begin too late, the last real
+error is raised.
 """
 
 from __future__ import annotations
@@ -50,7 +52,10 @@ class Retries:
         self._randomness = randomness
 
     async def run(
-        self, attempt: Callable[[Attempt], Awaitable[T]], deadline: float
+        self,
+        attempt: Callable[[Attempt], Awaitable[T]],
+        deadline: float,
+        endpoints: int = 1,
     ) -> T:
         """Return what the first good attempt returns.
 
@@ -58,6 +63,7 @@ class Retries:
             attempt: Makes one attempt; raises AttemptFailed.
             deadline: When the caller gives up. We give up a little earlier, so that it
                 is the real error that the caller sees.
+            endpoints: How many there are to try.
 
         Raises:
             KmsError: The error of the last attempt that failed by itself.
@@ -68,12 +74,12 @@ class Retries:
         ends_at = deadline - min(_MARGIN_S, left_s * _MARGIN_SHARE)
         try:
             # tenacity takes 26 us, so a call that succeeds at once goes without it.
-            return await attempt(self._attempt(1, ends_at, fresh=False))
+            return await attempt(self._attempt(1, ends_at, endpoints, fresh=False))
         except AttemptFailed as failure:
             failed = failure
-        if not failed.error.retryable:
+        if not _is_worth_repeating(failed):
             raise failed.error
-        outcome = await self._run_again(attempt, ends_at, failed)
+        outcome = await self._run_again(attempt, ends_at, failed, endpoints)
         if isinstance(outcome, KmsError):
             raise outcome
         return outcome
@@ -83,6 +89,7 @@ class Retries:
         attempt: Callable[[Attempt], Awaitable[T]],
         ends_at: float,
         failed: AttemptFailed,
+        endpoints: int,
     ) -> T | KmsError:
         number = 1
         last = failed
@@ -93,8 +100,10 @@ class Retries:
             if number == 2:  # noqa: PLR2004 - tenacity's first is the failed one
                 raise failed
             try:
+                # Connections to another endpoint are not suspect.
+                fresh = last.answer is None and not last.elsewhere
                 return await attempt(
-                    self._attempt(number - 1, ends_at, fresh=last.answer is None)
+                    self._attempt(number - 1, ends_at, endpoints, fresh=fresh)
                 )
             except AttemptFailed as failure:
                 if isinstance(failure.error, ProviderTimeout):
@@ -115,16 +124,23 @@ class Retries:
         except AttemptFailed as failure:
             return failure.error
 
-    def _attempt(self, number: int, ends_at: float, *, fresh: bool) -> Attempt:
+    def _attempt(
+        self, number: int, ends_at: float, endpoints: int, *, fresh: bool
+    ) -> Attempt:
         now = self._clock.monotonic()
-        share_s = max(SHORTEST_ATTEMPT_S, (ends_at - now) * ATTEMPT_SHARE)
+        untried = max(1, endpoints - number + 1)
+        share = min(ATTEMPT_SHARE, 1 / untried)
+        share_s = max(SHORTEST_ATTEMPT_S, (ends_at - now) * share)
         last = now + share_s >= ends_at
         return Attempt(number, ends_at if last else now + share_s, last, fresh)
 
     def _wait_s(self, state: RetryCallState) -> float:
+        failure = _failure(state)
+        if failure.elsewhere:
+            return 0.0
         longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (state.attempt_number - 1))
         wait_s = self._randomness.uniform(0.0, longest_s)
-        asked_s = _failure(state).retry_after_s
+        asked_s = failure.retry_after_s
         return wait_s if asked_s is None else max(wait_s, asked_s)
 
     def _is_over(self, state: RetryCallState, ends_at: float) -> bool:
@@ -140,4 +156,6 @@ def _failure(state: RetryCallState) -> AttemptFailed:
 
 
 def _is_worth_repeating(error: BaseException) -> bool:
-    return isinstance(error, AttemptFailed) and error.error.retryable
+    return isinstance(error, AttemptFailed) and (
+        error.elsewhere or error.error.retryable
+    )

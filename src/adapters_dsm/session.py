@@ -11,6 +11,9 @@ like.
 - A 403 is believed, without a login, from a session that was made or has served a call
   within the last 5 s.
 - After a refused login the gate decides (``gate``).
+- At each look of the watcher (``keep_up``) a session that lies idle is refreshed, and
+  one of another credential than the files now hold is replaced: by a new login, while
+  calls go on with the old session, which goes on for good if DSM refuses the new one.
 """
 
 from __future__ import annotations
@@ -19,40 +22,32 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
-import httpx
 from attrs import define, field
 
-from adapters_dsm.answers import Answer, Login, read_login
-from adapters_dsm.exchange import Attempt, Exchanges, Request
+from adapters_dsm.events import CredentialReplaced
 from adapters_dsm.failures import AttemptFailed
-from adapters_dsm.gate import RefusalGate
-from adapters_dsm.statuses import (
-    NO_CONTENT,
-    OK,
-    doubts_session,
-    login_refusal,
-    refusal,
-    says_session_is_dead,
-)
+from adapters_dsm.session_calls import log_in, log_out, refresh
+from adapters_dsm.statuses import doubts_session, says_session_is_dead
 from kms_core.errors import CredentialRefused, ProviderUnreachable
 
 
 if TYPE_CHECKING:
-    from adapters_dsm.settings import Endpoint, Secret
-    from kms_core.ports import Clock
+    from collections.abc import Coroutine
+
+    from adapters_dsm.answers import Answer
+    from adapters_dsm.credential_files import Credentials
+    from adapters_dsm.credentials import Credential
+    from adapters_dsm.exchange import Exchanges
+    from adapters_dsm.gate import RefusalGate
+    from adapters_dsm.ways import Ways
+    from kms_core.ports import Clock, Telemetry
 
 
 BELIEVED_S: Final = 5.0
 """For so many seconds after it was proven a session's 403 is about the key."""
 
-LOGIN_TRIES_S: Final = (1.5, 8.5)
-"""How long each try of a login may take, in seconds. The first leaves time for another
-connection within kube-apiserver's 3 s; the second is for a DSM that is slow and no
-more.
-"""
-
-LOGOUT_S: Final = 2.0
-"""How long a logout may take; DSM forgets the session anyway when it is idle."""
+REFRESH_SHARE: Final = 0.5
+"""A session that lay idle for this part of its limit is refreshed."""
 
 _MARGIN_S = 30.0
 _MARGIN_SHARE = 0.1
@@ -64,42 +59,48 @@ class Session:
 
     Attributes:
         authorization: Value of the Authorization header; a secret.
+        way: The connections that it holds on, with the certificate of its login.
+        credential: What was presented.
         idle_limit_s: For how long it may lie unused and still be offered.
         used_at: When it was last sent, on the clock.
         proven_at: When it last served a call well, or was made.
     """
 
     authorization: str = field(repr=False)
+    way: Exchanges
+    credential: Credential
     idle_limit_s: float
     used_at: float
     proven_at: float
 
 
 class Sessions:
-    """Keeps the current session and replaces it.
+    """Keeps the current session at one endpoint and replaces it.
 
     Args:
-        exchanges: Asks DSM.
-        endpoint: Where DSM is.
-        api_key: The credential.
+        ways: Connections to the endpoint.
+        credentials: What to present; of all endpoints together.
+        gate: When to present it; likewise.
         clock: Time.
+        telemetry: Is told when another credential is in use.
     """
 
     def __init__(
-        self, exchanges: Exchanges, endpoint: Endpoint, api_key: Secret, clock: Clock
+        self,
+        ways: Ways,
+        credentials: Credentials,
+        gate: RefusalGate,
+        clock: Clock,
+        telemetry: Telemetry,
     ) -> None:
-        self._exchanges = exchanges
-        base = f"{endpoint.base_url}/sys/v1/session"
-        self._login_request = Request("login", "", httpx.URL(f"{base}/auth"), b"")
-        self._logout_request = Request(
-            "logout", "", httpx.URL(f"{base}/terminate"), b""
-        )
-        self._api_key = api_key
+        self._ways = ways
+        self._credentials = credentials
+        self._gate = gate
         self._clock = clock
-        self._gate = RefusalGate(clock)
+        self._telemetry = telemetry
         self._current: Session | None = None
         self._login: asyncio.Task[Session | AttemptFailed] | None = None
-        self._logouts: set[asyncio.Task[None]] = set()
+        self._aside: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def usable(self) -> Session | None:
@@ -109,6 +110,7 @@ class Sessions:
             return None
         if self._clock.monotonic() - session.used_at >= session.idle_limit_s:
             self._current = None
+            self._later(self._ways.leave(session.way))
             return None
         return session
 
@@ -127,20 +129,32 @@ class Sessions:
             return session
         if self._closed:
             raise AttemptFailed(ProviderUnreachable("the adapter is closed"))
-        if self._login is None:
-            try:
-                self._gate.check(by_timer=by_timer)
-            except CredentialRefused as refused:
-                raise AttemptFailed(refused) from None
-            self._login = asyncio.create_task(self._log_in())
-        outcome = await _outcome(self._login)
+        outcome = await _outcome(self._login or self._start_login(by_timer=by_timer))
         if isinstance(outcome, Session):
             return outcome
         # A copy for each who waited: raising marks an exception.
         raise AttemptFailed(
             outcome.error.without_traceback(),
             retry_after_s=outcome.retry_after_s,
+            hung=outcome.hung,
         )
+
+    async def keep_up(self) -> None:
+        """Refresh the session if it lies idle; replace it if the credential changed.
+
+        Raises nothing. Nothing is done without a session: the next call logs in.
+        """
+        session = self.usable()
+        if session is None or self._closed or self._login is not None:
+            return
+        if self._credentials.latest != session.credential:
+            # Whatever comes of it: refused before and not due again, perhaps.
+            with contextlib.suppress(AttemptFailed):
+                await _outcome(self._start_login(by_timer=True))
+            return
+        idle_s = self._clock.monotonic() - session.used_at
+        if idle_s >= session.idle_limit_s * REFRESH_SHARE:
+            await self._refresh(session)
 
     def doubts(self, session: Session, answer: Answer | None) -> bool:
         """Return whether *answer* may mean no more than that *session* is dead."""
@@ -155,26 +169,24 @@ class Sessions:
         if self._current is not session:
             return
         self._current = None
-        if not says_session_is_dead(answer):
-            self._log_out_later(session)
+        if says_session_is_dead(answer):
+            self._later(self._ways.leave(session.way))
+        else:
+            self._later(self._log_out(session))
 
     def renew(self) -> None:
         """Let the next call log in anew; calls in flight go on."""
         session = self._current
         self._current = None
         if session is not None:
-            self._log_out_later(session)
-
-    def retry_credential_now(self) -> None:
-        """Let the watcher's next look offer a refused credential again."""
-        self._gate.open_now()
+            self._later(self._log_out(session))
 
     async def aclose(self) -> None:
         """End the current session, within 2 s, and every task; raises nothing."""
         self._closed = True
         session = self._current
         self._current = None
-        tasks: list[asyncio.Task[Any]] = [*self._logouts]
+        tasks: list[asyncio.Task[Any]] = [*self._aside]
         if self._login is not None:
             tasks.append(self._login)
         for task in tasks:
@@ -183,58 +195,66 @@ class Sessions:
         if session is not None:
             await self._log_out(session)
 
-    async def _log_in(self) -> Session | AttemptFailed:
+    def _start_login(self, *, by_timer: bool) -> asyncio.Task[Session | AttemptFailed]:
+        credential = self._credentials.latest
+        if credential is not None:
+            # So that a call that would be refused costs neither a task nor a thread.
+            try:
+                self._gate.check(credential.fingerprint, by_timer=by_timer)
+            except CredentialRefused as refused:
+                raise AttemptFailed(refused) from None
+        self._login = asyncio.create_task(self._log_in(by_timer=by_timer))
+        return self._login
+
+    async def _log_in(self, *, by_timer: bool) -> Session | AttemptFailed:
         try:
-            login = await self._try_login()
+            await self._gate.recall()
+            credential = await self._credentials.current()
+            self._gate.check(credential.fingerprint, by_timer=by_timer)
+            way = self._ways.of(credential)
+            login = await log_in(way, credential, self._clock)
+            await self._gate.accepted()
+        except CredentialRefused as refused:
+            return AttemptFailed(refused)
         except AttemptFailed as failure:
             if isinstance(failure.error, CredentialRefused):
-                self._gate.refused(failure.error)
+                await self._gate.refused(failure.error, credential.fingerprint)
             return failure
         finally:
             self._login = None
-        self._gate.accepted()
         now = self._clock.monotonic()
         margin_s = min(_MARGIN_S, login.expires_in_s * _MARGIN_SHARE)
+        old = self._current
         self._current = Session(
             authorization=login.authorization,
+            way=way,
+            credential=credential,
             idle_limit_s=login.expires_in_s - margin_s,
             used_at=now,
             proven_at=now,
         )
+        if old is not None:
+            self._telemetry.emit(CredentialReplaced(setting=credential.setting))
+            self._later(self._log_out(old))
         return self._current
 
-    async def _try_login(self) -> Login:
-        # The key is base64 already and goes as it is (dsm-api.md, 1.1).
-        basic = f"Basic {self._api_key.reveal()}"
-        first, second = LOGIN_TRIES_S
+    async def _refresh(self, session: Session) -> None:
+        session.used_at = self._clock.monotonic()
         try:
-            return await self._exchanges.ask(
-                self._login_request, basic, _read_login, self._attempt(1, first)
-            )
+            await refresh(session.way, session.authorization, self._clock)
+            session.proven_at = self._clock.monotonic()
         except AttemptFailed as failure:
-            if not failure.hung:
-                raise
-        return await self._exchanges.ask(
-            self._login_request, basic, _read_login, self._attempt(2, second)
-        )
+            if failure.answer is not None and says_session_is_dead(failure.answer):
+                self.drop(session, failure.answer)
 
-    def _attempt(self, number: int, timeout_s: float) -> Attempt:
-        ends_at = self._clock.monotonic() + timeout_s
-        return Attempt(number, ends_at, last=False, fresh=number > 1)
-
-    def _log_out_later(self, session: Session) -> None:
-        task = asyncio.create_task(self._log_out(session))
-        self._logouts.add(task)
-        task.add_done_callback(self._logouts.discard)
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
 
     async def _log_out(self, session: Session) -> None:
-        with contextlib.suppress(AttemptFailed):
-            await self._exchanges.ask(
-                self._logout_request,
-                session.authorization,
-                _read_logout,
-                self._attempt(1, LOGOUT_S),
-            )
+        await log_out(session.way, session.authorization, self._clock)
+        await self._ways.leave(session.way)
 
 
 async def _outcome(
@@ -248,14 +268,3 @@ async def _outcome(
             # aclose ended the login, and nobody this call.
             return AttemptFailed(ProviderUnreachable("the adapter is closed"))
         raise
-
-
-def _read_login(answer: Answer, where: str) -> Login:
-    if answer.status != OK:
-        raise login_refusal(where, answer)
-    return read_login(answer, where)
-
-
-def _read_logout(answer: Answer, where: str) -> None:
-    if answer.status not in (OK, NO_CONTENT):
-        raise refusal("logout", where, answer)

@@ -1,4 +1,4 @@
-"""What the adapter has to be told: where DSM is, which key, which credential.
+"""What the adapter has to be told: where DSM is, which key, how to talk to it.
 
 The values refuse what could never work with a ValueError that names the field and the
 remedy, and never quotes the value: it may be a secret.
@@ -9,11 +9,16 @@ from __future__ import annotations
 import ipaddress
 import re
 import uuid
-from pathlib import Path  # noqa: TC003 - attrs resolves the annotation
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from attrs import Attribute, field, frozen
+
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from adapters_dsm.credential_source import CredentialSource
 
 
 MAX_NAME_CHARS: Final = 4096
@@ -22,8 +27,12 @@ MAX_NAME_CHARS: Final = 4096
 MAX_CREDENTIAL_CHARS: Final = 4096
 """Longest API key or token; DSM's have 164 and 86 characters."""
 
+MAX_ENDPOINTS: Final = 8
+"""Most endpoints; a call could not try more within its deadline."""
+
 _HEADER_SAFE = re.compile(rf"[!-~]{{1,{MAX_CREDENTIAL_CHARS}}}")
-_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]{0,252}[a-z0-9.])?|[0-9a-f:.]{2,45}")
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,252}[a-z0-9.])?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _PATH = re.compile(r"[A-Za-z0-9._~%/-]*")
 
 
@@ -151,8 +160,19 @@ def _bad_endpoint() -> ValueError:
 
 
 def is_host(text: str) -> bool:
-    """Return whether *text* can be a host name or an address, in lower case."""
-    return _HOST.fullmatch(text) is not None
+    """Return whether *text* can be a host name or an address, in lower case.
+
+    What ends in a number is an address to whoever resolves it (WHATWG URL, 3.5), and
+    some read 10.1 as 10.0.0.1: so it must be a whole and possible one.
+    """
+    name = _HOST_NAME.fullmatch(text) is not None
+    if name and not _NUMBER.fullmatch(text.rstrip(".").rpartition(".")[2]):
+        return True
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
 
 
 def is_loopback(host: str) -> bool:
@@ -181,11 +201,13 @@ def check_api_key(api_key: Secret) -> None:
         )
 
 
-def _check_api_key(_: object, __: Attribute[Secret], value: Secret) -> None:
-    try:
-        check_api_key(value)
-    except ValueError as problem:
-        raise ValueError(f"api_key {problem}") from None
+def _check_endpoints(
+    _: object, __: Attribute[Any], value: tuple[Endpoint, ...]
+) -> None:
+    if not 0 < len(value) <= MAX_ENDPOINTS:
+        raise ValueError(f"give 1 to {MAX_ENDPOINTS} endpoints")
+    if len({endpoint.base_url for endpoint in value}) < len(value):
+        raise ValueError("an endpoint is given more than once")
 
 
 def _check_positive(_: object, attribute: Attribute[Any], value: float) -> None:
@@ -198,22 +220,25 @@ class DsmSettings:
     """Everything that the adapter is told.
 
     Attributes:
-        endpoint: DSM's REST API.
+        endpoints: Where DSM's REST API is, the preferred one first. All lead to one
+            DSM account: what one of them says of the key holds for all.
         selector: The configured key.
-        api_key: The app's API key, exactly as DSM shows it (it is base64 already).
+        credential: Where the app's credential comes from.
         ca_file: PEM file of the CAs to trust *instead of* the system's store. It
             replaces the store, since whoever names the CA of an appliance wants no
             other one to speak for it; ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` change
             the system's store and so do nothing beside it.
-        max_connections: How many connections to keep at most; further calls queue.
+        max_connections: How many connections there are at most to each endpoint;
+            further calls queue. Those of a pool that is being replaced come on top
+            until the last request on each is over.
         keepalive_s: After how many idle seconds a connection is closed by us; below
             the idle limits of common load balancers, so that it is us, not them.
         user_agent: What we call ourselves to DSM.
     """
 
-    endpoint: Endpoint
+    endpoints: tuple[Endpoint, ...] = field(validator=_check_endpoints)
     selector: KeySelector
-    api_key: Secret = field(validator=_check_api_key)
+    credential: CredentialSource
     ca_file: Path | None = None
     max_connections: int = field(default=64, validator=_check_positive)
     keepalive_s: float = field(default=60.0, validator=_check_positive)

@@ -108,7 +108,7 @@ def _client_error(operation: str, cause: str, answer: Answer) -> KmsError:
     if answer.status == _FORBIDDEN and _APPROVAL in answer.body:
         return ApprovalNeeded(f"{cause}: a quorum policy wants an approval")
     if answer.status == _BAD_REQUEST and operation == "decrypt":
-        return SealedSeedNotAuthentic(cause)
+        return SealedSeedNotAuthentic(f"{cause}: it does not take the ciphertext")
     return _BY_STATUS.get(answer.status, RequestRefused)(cause)
 
 

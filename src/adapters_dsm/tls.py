@@ -17,7 +17,7 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from kms_core.errors import ProviderUntrusted
+from kms_core.errors import CredentialRefused, ProviderUntrusted
 
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ _PEM_BLOCK: Final = re.compile(
 _DIRECTORIES: Final = ("/etc/ssl/certs", "/etc/pki/tls/certs")
 
 
-def build_context(ca_file: Path | None, environ: Mapping[str, str]) -> ssl.SSLContext:
+def build_context(
+    ca_file: Path | None,
+    environ: Mapping[str, str],
+    client_pem: bytes | None = None,
+) -> ssl.SSLContext:
     """Return a client context: TLS 1.2 or later, chain and host name checked.
 
     It reads files for 20 to 100 ms, so call it in a thread.
@@ -46,11 +50,15 @@ def build_context(ca_file: Path | None, environ: Mapping[str, str]) -> ssl.SSLCo
     Args:
         ca_file: The CAs to trust instead of the system's store, or None.
         environ: Where ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` are looked up.
+        client_pem: Our certificate with its chain and its key, or None; a secret.
 
     Raises:
         ProviderUntrusted: There is nothing to trust.
+        CredentialRefused: OpenSSL does not take our certificate.
     """
     context = bare_context()
+    if client_pem is not None:
+        _load_client_certificate(context, client_pem)
     if ca_file is not None:
         try:
             context.load_verify_locations(cafile=ca_file)
@@ -78,6 +86,24 @@ def bare_context() -> ssl.SSLContext:
     context.hostname_checks_common_name = False
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def _load_client_certificate(context: ssl.SSLContext, pem: bytes) -> None:
+    # ssl reads files alone, and the key must come to lie in none: so it is a file of
+    # memory, and exactly what was checked, whatever became of the files meanwhile.
+    descriptor = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(pem)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    except OSError as error:
+        # A key that is too short for OpenSSL's security level, for example.
+        reason = getattr(error, "reason", None) or type(error).__name__
+        raise CredentialRefused(
+            f"client_cert_file: OpenSSL does not take it ({reason})"
+        ) from error
+    finally:
+        os.close(descriptor)
 
 
 def _reason(error: OSError | ValueError) -> str:

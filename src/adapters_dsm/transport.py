@@ -81,6 +81,7 @@ class Connections:
             TimeoutError: There was no whole answer within *timeout_s*.
             ProviderAnswerRefused: The answer is too long, or encoded.
             ProviderUntrusted: There is nothing to trust.
+            CredentialRefused: OpenSSL does not take our certificate.
             ProviderUnreachable: ``aclose`` was called.
             Exception: Anything else; see ``failures.classify``.
         """

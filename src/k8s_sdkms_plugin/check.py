@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ from adapters_grpc.unix_socket import SocketRefused, check_path, socket_path
 from k8s_sdkms_plugin.config.findings import Severity
 from k8s_sdkms_plugin.wiring import Parts, assemble, group_id
 from kms_core.errors import KmsError, RotationHidden
+from kms_core.key_findings import key_findings
 from kms_core.key_id import AnnouncedKey, is_legacy
 from kms_core.ports import Event, Telemetry
 
@@ -43,7 +45,7 @@ class Item:
     """One thing that was looked at.
 
     Attributes:
-        level: ``ok``, ``warning`` or ``error``.
+        level: ``ok``, ``notice``, ``warning`` or ``error``.
         about: What was looked at.
         found: What was found.
         remedy: What to do; empty if nothing.
@@ -108,14 +110,17 @@ async def _look_around(loaded: LoadedConfig, config: PluginConfig) -> list[Item]
     items += _state_dir(config)
     async with _parts(loaded, config) as parts:
         items += await _ask_dsm(parts)
+        items += [
+            Item("warning", doubt.setting, doubt.what, doubt.remedy)
+            for doubt in parts.provider.credential_doubts
+        ]
     return items
 
 
 @contextlib.asynccontextmanager
 async def _parts(loaded: LoadedConfig, config: PluginConfig) -> AsyncIterator[Parts]:
     # Without the state of the daemon, which may be running and must not lose it.
-    config = attrs.evolve(config, state_dir=None)
-    parts = assemble(loaded, config, _Silence(), os.environ)
+    parts = assemble(loaded, config, _Silence(), os.environ, for_a_look=True)
     try:
         yield parts
     finally:
@@ -129,14 +134,16 @@ async def _ask_dsm(parts: Parts) -> list[Item]:
     about = "dsm"
     try:
         description = await parts.provider.describe(deadline=_deadline())
-        items.append(Item("ok", about, "answers, and takes the API key"))
+        items.append(Item("ok", about, "answers, and takes the credential"))
         about = "key"
         state = description.state.value.lower()
         size = "" if description.size_bits is None else f"-{description.size_bits}"
         found = f"{description.kid} is {description.algorithm}{size}, {state}"
-        description.judge()
         key_id = parts.naming.key_id(description)
-        items.append(Item("ok", about, found))
+        remarks = _remarks(description, key_id)
+        if any(item.level == Severity.ERROR.value for item in remarks):
+            return [*items, *remarks]
+        items += [Item("ok", about, found), *remarks]
         items.append(Item("ok", "key_id", f"Status would answer {key_id}"))
         items += _hidden_rotation(description, key_id)
         about = "seed"
@@ -148,6 +155,17 @@ async def _ask_dsm(parts: Parts) -> list[Item]:
     except KmsError as error:
         items.append(Item("error", about, f"{error.code}: {error.cause}", error.hint))
     return items
+
+
+def _remarks(description: KeyDescription, key_id: str) -> list[Item]:
+    """Return what is to be said of the key, with the remedies."""
+    findings = key_findings(
+        description, dt.datetime.now(dt.UTC), hides_rotation=is_legacy(key_id)
+    )
+    return [
+        Item(found.severity.value, "key", f"{found.code}: {found.cause}", found.remedy)
+        for found in findings
+    ]
 
 
 def _hidden_rotation(description: KeyDescription, key_id: str) -> list[Item]:

@@ -16,16 +16,22 @@ import collections
 import itertools
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.utils import floatToGoString
 
 from kms_core.errors import RpcCode, error_classes
 from kms_core.events import (
     CallFinished,
+    KeyFindingReported,
     ProviderCallFinished,
     StandingReported,
     Unexpected,
 )
+from kms_core.key_rules import finding_codes
 from kms_core.ports import Event, Telemetry
 
 
@@ -40,7 +46,10 @@ if TYPE_CHECKING:
 PREFIX: Final = "k8s_sdkms_plugin_"
 
 METHODS: Final = ("Status", "Encrypt", "Decrypt")
-OPERATIONS: Final = ("login", "describe", "encrypt", "decrypt", "logout")
+OPERATIONS: Final = (
+    *("login", "refresh", "logout", "health"),
+    *("describe", "encrypt", "decrypt"),
+)
 RPC_CODES: Final = ("OK", "CANCELLED", *(code.value for code in RpcCode))
 OK: Final = "OK"
 OTHER: Final = "other"
@@ -90,6 +99,7 @@ class EventCounts(Telemetry):
         self._asked = _zeros((name, OK) for name in OPERATIONS)
         self._retries = _zeros((name,) for name in OPERATIONS)
         self._asked_s = {name: Histogram(DSM_BOUNDS_S) for name in OPERATIONS}
+        self._findings = dict.fromkeys(finding_codes(), 0.0)
         self._defects = 0
         self.trouble = ""
 
@@ -102,6 +112,8 @@ class EventCounts(Telemetry):
                 self._count_asked(event)
             case StandingReported(code=code):
                 self.trouble = _one_of(self._codes, code) if code else ""
+            case KeyFindingReported(code=code, gone=gone):
+                self._findings[_one_of(self._findings, code)] = float(not gone)
             case Unexpected():
                 self._defects += 1
 
@@ -143,6 +155,14 @@ class EventCounts(Telemetry):
             ("operation",),
             self._retries,
         )
+        findings = GaugeMetricFamily(
+            PREFIX + "key_finding",
+            "1 for what an operator should know of the key (docs/key-findings.md).",
+            labels=("code",),
+        )
+        for code, found in self._findings.items():
+            findings.add_metric((code,), found)
+        yield findings
         yield CounterMetricFamily(
             PREFIX + "defects",
             "Events that must not happen; the log has the details.",

@@ -19,10 +19,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import attrs
 import structlog
 
+from adapters_dsm.events import (
+    CredentialDoubted,
+    CredentialReplaced,
+    EndpointBack,
+    EndpointLeft,
+)
 from k8s_sdkms_plugin.config.model import LogFormat, LogLevel
 from k8s_sdkms_plugin.state_dir import StateUnusable
 from kms_core.events import (
     CallFinished,
+    KeyFindingReported,
     ProviderCallFinished,
     SecretsDropped,
     StandingReported,
@@ -216,7 +223,8 @@ class LogTelemetry(Telemetry):
 
     Successful calls for Status are not logged. Nor, above debug, is a Status that fails
     because the daemon is not ready, or a request that DSM never answered: the report of
-    the standing says that, once and every 5 minutes.
+    the standing says that, once and every 5 minutes. Nor are successful requests that
+    serve no call: the watcher's looks.
 
     Args:
         writer: Where lines go.
@@ -248,23 +256,35 @@ def _level_of(event: Event) -> LogLevel | None:
             level = None if event.error is None else LogLevel.DEBUG
         case CallFinished(error=str()):
             level = LogLevel.WARNING
-        case ProviderCallFinished(error=str(), http_status=int()):
-            level = LogLevel.WARNING
         case ProviderCallFinished():
-            level = LogLevel.DEBUG
+            level = _level_of_request(event)
+        case KeyFindingReported(gone=False, severity="warning"):
+            level = LogLevel.WARNING
         case StandingReported(state="ready" | "starting", code=""):
             level = LogLevel.INFO
         case StandingReported():
             level = LogLevel.WARNING
-        case StateUnusable() | SecretsDropped():
+        case StateUnusable() | SecretsDropped() | CredentialDoubted() | EndpointLeft():
             level = LogLevel.WARNING
         case Unexpected():
             level = LogLevel.ERROR
     return level
 
 
+def _level_of_request(event: ProviderCallFinished) -> LogLevel:
+    if event.error is None:
+        # Its request_id is the way from a call of kube-apiserver to DSM's own log.
+        return LogLevel.INFO if event.uid else LogLevel.DEBUG
+    return LogLevel.DEBUG if event.http_status is None else LogLevel.WARNING
+
+
 _NAMES: Final[dict[type[Event], str]] = {
     CallFinished: "kms call",
+    CredentialDoubted: "credential",
+    CredentialReplaced: "credential replaced",
+    EndpointBack: "endpoint back",
+    EndpointLeft: "endpoint left",
+    KeyFindingReported: "key finding",
     ProviderCallFinished: "dsm call",
     SecretsDropped: "secrets dropped",
     StandingReported: "standing",

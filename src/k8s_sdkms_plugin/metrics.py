@@ -21,6 +21,7 @@ from kms_core.transitions import step
 
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Iterator
 
     from prometheus_client.core import Metric
@@ -36,6 +37,7 @@ TROUBLE: Final = PREFIX + "trouble"
 COASTING_ENDS: Final = PREFIX + "coasting_ends_timestamp_seconds"
 LAST_GOOD_LOOK: Final = PREFIX + "last_good_look_timestamp_seconds"
 LOCAL_KEKS: Final = PREFIX + "local_keks"
+CREDENTIAL_EXPIRY: Final = PREFIX + "credential_expiry_timestamp_seconds"
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -54,6 +56,7 @@ class Sources:
         policy: The choices that say when coasting ends.
         clock: The clock of the standing.
         local_keks: Returns how many unwrapped local KEKs are in memory.
+        credential_expires_at: Returns when the credential ends, if that is known.
         log_lines_dropped: Returns how many log lines found no place.
     """
 
@@ -61,6 +64,7 @@ class Sources:
     policy: Policy
     clock: Clock
     local_keks: Callable[[], int]
+    credential_expires_at: Callable[[], dt.datetime | None]
     log_lines_dropped: Callable[[], int]
 
 
@@ -92,6 +96,12 @@ class Metrics(Collector):
             LOCAL_KEKS,
             "Unwrapped local KEKs in memory.",
             self._sources.local_keks(),
+        )
+        expires_at = self._sources.credential_expires_at()
+        yield _gauge(
+            CREDENTIAL_EXPIRY,
+            "When the credential for DSM ends; only of certificates and JWTs.",
+            None if expires_at is None else expires_at.timestamp(),
         )
         yield CounterMetricFamily(
             PREFIX + "log_lines_dropped",

@@ -1,4 +1,4 @@
-"""StateDir: what survives a restart, as two small JSON files. Nothing in it is secret.
+"""StateDir: what survives a restart, as small JSON files. Nothing in it is secret.
 
 A file that is lost, damaged or of another configuration is as good as none, and a
 folder that can't be written costs no more than that: each failure is one event. A
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import frozen
 
+from adapters_dsm.refusals import Refusal, Refusals, RefusalStore
 from kms_core.kek_cache import WrappedKek
 from kms_core.key_id import AnnouncedKey
 from kms_core.limits import MAX_KEY_ID_BYTES
@@ -36,6 +37,7 @@ T = TypeVar("T")
 
 KEK_FILE: Final = "local-kek.json"
 PROOF_FILE: Final = "proof.json"
+REFUSALS_FILE: Final = "refused-logins.json"
 
 _MAX_FILE_BYTES: Final = 16 * 1024
 _MAX_PART_BYTES: Final = 64
@@ -54,7 +56,7 @@ class StateUnusable(Event):
     why: str
 
 
-class StateDir(StateStore):
+class StateDir(StateStore, RefusalStore):
     """Keeps state in a folder of the daemon's own.
 
     Args:
@@ -103,6 +105,17 @@ class StateDir(StateStore):
         """Delete the proof."""
         path = self._folder / PROOF_FILE
         await self._do(PROOF_FILE, lambda: path.unlink(missing_ok=True))
+
+    async def load_refusals(self) -> Refusals | None:
+        """Return the refused logins of the last processes."""
+        return await self._do(
+            REFUSALS_FILE, lambda: self._load(REFUSALS_FILE, _read_refusals)
+        )
+
+    async def save_refusals(self, refusals: Refusals) -> None:
+        """Keep refused logins."""
+        fields = _refusals_fields(refusals)
+        await self._do(REFUSALS_FILE, lambda: self._save(REFUSALS_FILE, fields))
 
     async def _do(self, file: str, work: Callable[[], T]) -> T | None:
         """Return what *work* returns in a thread, or None if it fails or hangs."""
@@ -207,6 +220,23 @@ def _proof_fields(stored: StoredProof) -> dict[str, str]:
 def _read_proof(fields: dict[str, Any]) -> StoredProof:
     key = AnnouncedKey(_text(fields["kid"]), _text(fields["key_id"]))
     return StoredProof(key, _time(fields["well_at"]))
+
+
+def _refusals_fields(refusals: Refusals) -> dict[str, str]:
+    # Beside each other, since a state is texts alone.
+    latest = refusals.latest
+    return {
+        "at": " ".join(refusal.at.isoformat() for refusal in latest),
+        "fingerprints": " ".join(refusal.fingerprint for refusal in latest),
+        "in_a_row": str(refusals.in_a_row),
+        "stopped": "yes" if refusals.stopped else "no",
+    }
+
+
+def _read_refusals(fields: dict[str, Any]) -> Refusals:
+    pairs = zip(fields["at"].split(), fields["fingerprints"].split(), strict=True)
+    latest = tuple(Refusal(_time(at), _text(who)) for at, who in pairs)
+    return Refusals(latest, int(fields["in_a_row"]), fields["stopped"] == "yes")
 
 
 def _bytes(value: Any) -> bytes:

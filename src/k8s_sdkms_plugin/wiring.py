@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from adapters_dsm.credential_source import CredentialSource
 from adapters_dsm.provider import DsmKeyProvider
+from adapters_dsm.refusals import NoRefusalStore, RefusalStore
 from adapters_dsm.settings import DsmSettings, Endpoint, KeySelector
 from adapters_grpc.server import KmsServer
 from adapters_grpc.unix_socket import SocketRefused, socket_path
@@ -66,6 +68,8 @@ def assemble(
     config: PluginConfig,
     telemetry: Telemetry,
     environ: Mapping[str, str],
+    *,
+    for_a_look: bool = False,
 ) -> Parts:
     """Return the parts for *config*.
 
@@ -74,6 +78,8 @@ def assemble(
         config: The settings.
         telemetry: Where events go.
         environ: The process' environment variables.
+        for_a_look: Whether nothing may be kept, since a daemon may be running that
+            must not lose what it has kept.
 
     Raises:
         SocketRefused: ``socket_group`` is no group of this host.
@@ -86,8 +92,9 @@ def assemble(
         randomness=randomness,
         telemetry=telemetry,
         environ=environ,
+        refusals=NoRefusalStore() if for_a_look else refusals_for(config, telemetry),
     )
-    store = store_for(loaded, config, telemetry)
+    store = NoStore() if for_a_look else store_for(loaded, config, telemetry)
     local_keks = LocalKekEnvelope(
         provider, DEFAULT_SCHEME, clock=clock, randomness=randomness, store=store
     )
@@ -164,6 +171,7 @@ def listener_for(
         policy=parts.policy,
         clock=parts.clock,
         local_keks=lambda: parts.local_keks.kept,
+        credential_expires_at=lambda: parts.provider.credential_expires_at,
         log_lines_dropped=lambda: writer.dropped,
     )
     return Listener(
@@ -180,14 +188,37 @@ def listener_for(
 def dsm_settings(config: PluginConfig) -> DsmSettings:
     """Return what the DSM adapter has to be told."""
     return DsmSettings(
-        endpoint=Endpoint.parse(
-            config.sdkms_endpoint, allow_http=config.allow_http_on_loopback
+        endpoints=tuple(
+            Endpoint.parse(text, allow_http=config.allow_http_on_loopback)
+            for text in (config.sdkms_endpoint, *config.sdkms_endpoints)
         ),
         selector=KeySelector(name=config.key_name, kid=config.key_id),
-        api_key=config.api_key,
-        ca_file=None if config.ca_file is None else Path(config.ca_file),
+        credential=CredentialSource(
+            api_key=config.api_key,
+            api_key_file=_path(config.api_key_file),
+            jwt_file=_path(config.jwt_file),
+            client_cert_file=_path(config.client_cert_file),
+            client_key_file=_path(config.client_key_file),
+            app_id=config.app_id,
+        ),
+        ca_file=_path(config.ca_file),
         user_agent=f"{NAME}/{version()}",
     )
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def refusals_for(config: PluginConfig, telemetry: Telemetry) -> RefusalStore:
+    """Return what keeps refused logins: in ``state_dir``, or beside the socket.
+
+    The socket's folder is there whenever a daemon can serve, so that one which starts
+    again and again waits as well (docs/decisions/0014).
+    """
+    folder = _path(config.state_dir) or Path(socket_path(config.socket_file)).parent
+    identity = [config.sdkms_endpoint, *config.sdkms_endpoints]
+    return StateDir(folder, json.dumps(identity), telemetry)
 
 
 def store_for(

@@ -11,6 +11,7 @@ from kms_core import errors
 from kms_core.any_version import AnyVersionEnvelope
 from kms_core.envelope import Envelope, ProviderEnvelope
 from kms_core.kek_cache import WrappedKek
+from kms_core.key_findings import KeyFinding, key_findings
 from kms_core.key_id import (
     AnnouncedKey,
     KeyNaming,
@@ -21,7 +22,13 @@ from kms_core.key_id import (
 )
 from kms_core.local_kek import LocalKekEnvelope
 from kms_core.ports import Clock, Event, Randomness, Telemetry
-from kms_core.provider import Ciphertext, KeyDescription, KeyProvider, KeyState
+from kms_core.provider import (
+    Ciphertext,
+    KeyDescription,
+    KeyProvider,
+    KeyState,
+    RotationPlan,
+)
 from kms_core.sealed_seed import EnvelopedSeed, SealedSeed, Version
 from kms_core.service import ApiVersion, EncryptAnswer, KmsService, StatusAnswer
 from kms_core.standing import OnDenied, OnTrouble, Phase, Policy, Standing
@@ -41,6 +48,7 @@ __all__ = [
     "EnvelopedSeed",
     "Event",
     "KeyDescription",
+    "KeyFinding",
     "KeyNaming",
     "KeyProvider",
     "KeyState",
@@ -57,6 +65,7 @@ __all__ = [
     "Policy",
     "ProviderEnvelope",
     "Randomness",
+    "RotationPlan",
     "SealedSeed",
     "Standing",
     "StateStore",
@@ -72,4 +81,5 @@ __all__ = [
     "WrappedKek",
     "errors",
     "go_plugin_key_id",
+    "key_findings",
 ]

@@ -44,7 +44,8 @@ class ProviderCallFinished(Event):
     """One request to the key service has ended; retries are requests of their own.
 
     Attributes:
-        operation: ``login``, ``describe``, ``encrypt``, ``decrypt``, ``logout``.
+        operation: ``describe``, ``encrypt``, ``decrypt``; or one that serves them, such
+            as ``login``.
         uid: The uid of the KMS call that it serves; empty for the watcher's own.
         kid: The key, when the request names one by kid.
         attempt: 1 for the first try.
@@ -102,6 +103,27 @@ class StandingReported(Event):
     next_look_s: float | None
     status_fails_at: dt.datetime | None
     kid: str = ""
+
+
+@frozen(kw_only=True)
+class KeyFindingReported(Event):
+    """Something about the key that an operator should know has appeared, or gone.
+
+    Attributes:
+        kid: The key.
+        code: Stable name of the finding (``key_findings``).
+        severity: ``warning`` or ``notice``.
+        cause: What was found.
+        remedy: What the operator should do.
+        gone: Whether it was found before and is found no more.
+    """
+
+    kid: str
+    code: str
+    severity: str
+    cause: str
+    remedy: str
+    gone: bool = False
 
 
 @frozen(kw_only=True)

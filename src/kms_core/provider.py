@@ -26,6 +26,7 @@ from kms_core.key_id import is_kid
 
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Coroutine
 
 
@@ -44,8 +45,25 @@ class KeyState(enum.Enum):
 
 
 @frozen(kw_only=True)
+class RotationPlan:
+    """What the key service will do by itself.
+
+    Attributes:
+        at: When, in UTC; None if the service does not tell.
+        deactivates_old: Whether it deactivates the key that it replaces.
+    """
+
+    at: dt.datetime | None = None
+    deactivates_old: bool = False
+
+
+@frozen(kw_only=True)
 class KeyDescription:
     """What the key service says of the configured key, at one moment.
+
+    From ``more_permissions`` on nothing decides whether the key may be used; it is what
+    ``key_findings`` warns of. Texts among it are words in capitals, checked by the
+    provider.
 
     Attributes:
         kid: Stable id of this key version; DSM: the UUID.
@@ -58,6 +76,15 @@ class KeyDescription:
         can_decrypt: The same for decrypt.
         replaced: kid of the key that this one took over from, when there is a link.
         replacement: kid of the key that took over from this one, likewise.
+        more_permissions: Operations that key and caller both may beside encrypt and
+            decrypt, as far as is told; without ``EXPORT``, which ``exportable`` tells.
+        exportable: Whether the key's material may leave the service.
+        audited: Whether the service logs each use of it.
+        compliant: Whether it obeys the service's policies.
+        deactivates_at: When it will be deactivated, in UTC.
+        rotation: How it will be rotated by the service itself.
+        unread: Names of fields that were filled in a way that nobody foresaw, and left
+            out for that.
     """
 
     kid: str
@@ -70,31 +97,47 @@ class KeyDescription:
     can_decrypt: bool = True
     replaced: str | None = None
     replacement: str | None = None
+    more_permissions: tuple[str, ...] = ()
+    exportable: bool = False
+    audited: bool = True
+    compliant: bool = True
+    deactivates_at: dt.datetime | None = None
+    rotation: RotationPlan | None = None
+    unread: tuple[str, ...] = ()
 
     def judge(self) -> None:
         """Return if the key may seal and open.
+
+        Raises:
+            ProviderError: The first of ``unfitness``.
+        """
+        for error in self.unfitness():
+            raise error
+
+    def unfitness(self) -> list[ProviderError]:
+        """Return every reason why the key may not seal and open, the gravest first.
 
         A deactivated key counts as deactivated even if it is disabled as well: DSM
         accounts can disable a key when its deactivation date passes
         (``mark_key_disable_when_deactivated``), and a date must not work like an
         explicit word (design section 7).
 
-        Raises:
-            KeyDestroyed, KeyCompromised, KeyDisabled: The key must not be used.
-            KeyNotFound: It is deleted.
-            KeyDeactivated, KeyNotActive: Its state allows no encryption.
-            KeyUnsuitable: It is no AES key, or an operation is missing.
+        Returns:
+            KeyDestroyed, KeyCompromised, KeyNotFound (it is deleted), KeyDeactivated,
+            KeyDisabled, KeyNotActive; KeyUnsuitable if it is no AES key, or an
+            operation is missing.
         """
         label = f"key {self.kid}"
+        found: list[ProviderError] = []
         unfit = _UNFIT_STATES.get(self.state)
         if unfit is not None:
-            raise unfit(f"{label} is {self.state.value.lower()}")
+            found.append(unfit(f"{label} is {self.state.value.lower()}"))
         if not self.enabled:
-            raise KeyDisabled(f"{label} is disabled")
+            found.append(KeyDisabled(f"{label} is disabled"))
         if self.state is KeyState.PRE_ACTIVE:
-            raise KeyNotActive(f"{label} is not active yet")
+            found.append(KeyNotActive(f"{label} is not active yet"))
         if self.algorithm != "AES":
-            raise KeyUnsuitable(f"{label} is not an AES key")
+            found.append(KeyUnsuitable(f"{label} is not an AES key"))
         missing = [
             operation
             for operation, allowed in (
@@ -104,7 +147,9 @@ class KeyDescription:
             if not allowed
         ]
         if missing:
-            raise KeyUnsuitable(f"{label} does not allow {' and '.join(missing)}")
+            words = " and ".join(missing)
+            found.append(KeyUnsuitable(f"{label} does not allow {words}"))
+        return found
 
 
 _UNFIT_STATES: Final[dict[KeyState, type[ProviderError]]] = {

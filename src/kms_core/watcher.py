@@ -25,6 +25,7 @@ from kms_core.events import (
     describe_exception,
 )
 from kms_core.kept_proof import KeptProof
+from kms_core.key_findings import ReportedFindings
 from kms_core.key_id import AnnouncedKey, is_legacy
 from kms_core.standing import (
     Drop,
@@ -124,6 +125,7 @@ class Watcher:
         self._stray: KmsError | None = None
         self._first_kid: str | None = None
         self._hidden: RotationHidden | None = None
+        self._findings = ReportedFindings(self._emit)
         self._proof = KeptProof(
             surroundings.store,
             surroundings.clock,
@@ -291,7 +293,20 @@ class Watcher:
             key_id = self._with.naming.key_id(description)
         except KmsError as error:
             return LookFailed(error)
+        self._tell_findings(description, key_id)
         return Looked(AnnouncedKey(description.kid, key_id), description.replaced)
+
+    def _tell_findings(self, description: KeyDescription, key_id: str) -> None:
+        announced = self.standing.announced
+        if announced is not None and announced.kid != description.kid:
+            # Not announced yet; key services that lag show two keys in turns.
+            return
+        try:
+            self._findings.update(
+                description, self._with.clock.now(), hides_rotation=is_legacy(key_id)
+            )
+        except Exception as error:  # noqa: BLE001 - words must not cost a look
+            self._emit(Unexpected(where="findings", what=describe_exception(error)))
 
     async def _describe(self, kid: str | None) -> KeyDescription:
         deadline = self._with.clock.monotonic() + self._look_timeout_s()

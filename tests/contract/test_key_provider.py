@@ -140,6 +140,35 @@ async def test_what_was_changed_is_not_authentic(
         await provider.decrypt(kid, change(sealed), aad, deadline=soon())
 
 
+@pytest.mark.parametrize("part", ["iv", "tag"])
+@pytest.mark.parametrize(
+    "change",
+    [lambda v: b"", lambda v: v[:-1], lambda v: v + b"x", lambda v: v * 100],
+    ids=["empty", "shorter", "longer", "far longer"],
+)
+async def test_what_has_another_length_is_not_authentic(
+    service: KeyServiceControl,
+    provider: KeyProvider,
+    part: str,
+    change: Callable[[bytes], bytes],
+) -> None:
+    kid = service.configured
+    sealed = await provider.encrypt(kid, SEED, AAD, deadline=soon())
+    changed = evolve(sealed, **{part: change(getattr(sealed, part))})
+    with pytest.raises(SealedSeedNotAuthentic):
+        await provider.decrypt(kid, changed, AAD, deadline=soon())
+
+
+async def test_bytes_do_not_move_between_the_parts(
+    service: KeyServiceControl, provider: KeyProvider
+) -> None:
+    kid = service.configured
+    sealed = await provider.encrypt(kid, SEED, AAD, deadline=soon())
+    moved = Ciphertext(sealed.cipher + sealed.tag[:1], sealed.iv, sealed.tag[1:])
+    with pytest.raises(SealedSeedNotAuthentic):
+        await provider.decrypt(kid, moved, AAD, deadline=soon())
+
+
 async def test_another_key_does_not_open_it(
     service: KeyServiceControl, provider: KeyProvider
 ) -> None:
@@ -159,6 +188,26 @@ async def test_an_unknown_key_is_not_found(
         await provider.encrypt(kid, SEED, AAD, deadline=soon())
     with pytest.raises(KeyNotFound):
         await provider.decrypt(kid, sealed, AAD, deadline=soon())
+
+
+@pytest.mark.parametrize(
+    "kid",
+    ["", "x", "../keys", "a\r\nX-Forged: b", '"}', "\u0664" * 36, "\ud800", "k" * 5000],
+)
+async def test_what_can_be_no_kid_is_refused_in_one_line(
+    service: KeyServiceControl, provider: KeyProvider, kid: str
+) -> None:
+    sealed = await provider.encrypt(service.configured, SEED, AAD, deadline=soon())
+    with pytest.raises(KeyNotFound) as described:
+        await provider.describe(kid, deadline=soon())
+    with pytest.raises(KeyNotFound) as encrypted:
+        await provider.encrypt(kid, SEED, AAD, deadline=soon())
+    # Here the kid came with the ciphertext, so that it may be what is damaged.
+    with pytest.raises((KeyNotFound, SealedSeedNotAuthentic)) as decrypted:
+        await provider.decrypt(kid, sealed, AAD, deadline=soon())
+    for text in (c.value.text() for c in (described, encrypted, decrypted)):
+        assert text.isprintable()
+        assert len(text.encode()) <= 512
 
 
 @pytest.mark.parametrize(
@@ -200,6 +249,20 @@ async def test_a_deactivated_key_opens_but_does_not_seal(
     assert await provider.decrypt(kid, sealed, AAD, deadline=soon()) == SEED
     with pytest.raises(RefusalError):
         await provider.encrypt(kid, SEED, AAD, deadline=soon())
+
+
+async def test_a_rotated_and_deactivated_key_still_opens_beside_the_new_one(
+    service: KeyServiceControl, provider: KeyProvider
+) -> None:
+    old = service.configured
+    sealed = await provider.encrypt(old, SEED, AAD, deadline=soon())
+    new = service.rekey()
+    service.deactivate(old)
+    assert await provider.decrypt(old, sealed, AAD, deadline=soon()) == SEED
+    again = await provider.encrypt(new, SEED, AAD, deadline=soon())
+    assert await provider.decrypt(new, again, AAD, deadline=soon()) == SEED
+    with pytest.raises(SealedSeedNotAuthentic):
+        await provider.decrypt(new, sealed, AAD, deadline=soon())
 
 
 async def test_a_disabled_key_does_neither(
@@ -273,6 +336,21 @@ async def test_renewal_disturbs_no_call(
     await provider.renew()
     assert set(await asyncio.gather(*calls)) == {SEED}
     assert (await provider.describe(deadline=soon())).kid == kid
+
+
+async def test_a_call_that_the_end_overtakes_ends_too(
+    service: KeyServiceControl, provider: KeyProvider
+) -> None:
+    kid = service.configured
+    sealed = await provider.encrypt(kid, SEED, AAD, deadline=soon())
+    calls = [
+        asyncio.create_task(provider.decrypt(kid, sealed, AAD, deadline=soon()))
+        for _ in range(20)
+    ]
+    await asyncio.sleep(0)
+    await provider.aclose()
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        assert outcome == SEED or isinstance(outcome, ProviderError)
 
 
 async def test_it_can_be_closed_twice_used_or_not(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import stat
 import types
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 from attrs import frozen
 
+from adapters_dsm.files import NotRegular, read_file
 from k8s_sdkms_plugin.config.findings import Finding, Severity, error, warning
 from k8s_sdkms_plugin.config.kinds import converter, from_text
 from k8s_sdkms_plugin.config.model import (
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES: Final = 1_000_000
 MAX_LABEL_CHARS: Final = 60
 MAX_PATH_CHARS: Final = 4096
-_OTHERS: Final = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 _NEAR: Final = 2
 """Edits within which an unknown field is taken for a misspelt one."""
 
@@ -110,10 +109,11 @@ def _read(path: Path, findings: list[Finding]) -> bytes | None:
     """Return the file's content, or None after an error."""
     shown = _label(str(path), MAX_PATH_CHARS)
     try:
-        with open(path, "rb", opener=_open) as file:
-            mode = os.fstat(file.fileno()).st_mode
-            regular = stat.S_ISREG(mode)
-            content = file.read(MAX_FILE_BYTES + 1) if regular else b""
+        file = read_file(path, MAX_FILE_BYTES)
+    except NotRegular:
+        remedy = "name a file with --config"
+        findings.append(error("file", f"{shown} is not a regular file", remedy))
+        return None
     except (OSError, ValueError) as failure:
         # ValueError: a path with a NUL byte.
         reason = getattr(failure, "strerror", None) or type(failure).__name__
@@ -125,25 +125,16 @@ def _read(path: Path, findings: list[Finding]) -> bytes | None:
             )
         )
         return None
-    if not regular:
-        remedy = "name a file with --config"
-        findings.append(error("file", f"{shown} is not a regular file", remedy))
-        return None
-    if mode & _OTHERS:
+    if file.open_to_others:
         findings.append(
             warning(
                 "file",
-                f"{shown} holds an API key, and its mode {stat.S_IMODE(mode):04o} lets "
-                "others read or change it",
+                f"{shown} holds an API key, and its mode {stat.S_IMODE(file.mode):04o} "
+                "lets others read or change it",
                 f"chmod 0600 {shown}",
             )
         )
-    return content
-
-
-def _open(path: str, flags: int) -> int:
-    # Not blocking, so that a pipe without a writer is a finding, not a hang.
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+    return file.content
 
 
 def _pairs(

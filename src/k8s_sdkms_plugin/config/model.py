@@ -115,9 +115,50 @@ class PluginConfig:
     sdkms_endpoint: str = setting(
         "Base URL of DSM, with https.", example='"https://eu.smartkey.io"'
     )
-    api_key: Secret = setting(
+    sdkms_endpoints: tuple[str, ...] = setting(
+        "Further base URLs of the same DSM: the same cluster and the same account, "
+        "reached another way. They are asked, in this order, while sdkms_endpoint does "
+        "not answer; no credential goes to any other host. The key_id does not depend "
+        "on which of them answers.",
+        default=(),
+        example='["https://dsm-2.example.com"]',
+    )
+    api_key: Secret | None = setting(
         "API key of the DSM app, as DSM shows it. A secret: it has no environment "
-        "variable, and the file should be readable by its owner alone."
+        "variable, and the file should be readable by its owner alone. One of api_key, "
+        "api_key_file, jwt_file and a client certificate must be given; a certificate "
+        "may come with one of the others, for an app that wants both.",
+        default=None,
+    )
+    api_key_file: str | None = setting(
+        "File that holds the API key and nothing else, in place of api_key. Like every "
+        "file of a credential it is read again when it changes, or when a symlink on "
+        "its path does; what is no whole and valid credential is not taken.",
+        default=None,
+        example='"/etc/fortanix/api-key"',
+    )
+    client_cert_file: str | None = setting(
+        "PEM file of the TLS client certificate of the DSM app, with the rest of its "
+        "chain after it. The log and check warn 30 days before it ends.",
+        default=None,
+        example='"/etc/fortanix/tls.crt"',
+    )
+    client_key_file: str | None = setting(
+        "PEM file of the certificate's private key, not encrypted.",
+        default=None,
+        example='"/etc/fortanix/tls.key"',
+    )
+    app_id: str | None = setting(
+        "UUID of the DSM app, for a client certificate that comes alone. Without it "
+        "DSM has to know the app by the certificate.",
+        default=None,
+        example='"5f0f2a3e-7f5e-4e43-9d0a-0b4c5a3a9d51"',
+    )
+    jwt_file: str | None = setting(
+        "File that holds a signed JWT for an app that logs in with one, in place of "
+        "an API key.",
+        default=None,
+        example='"/var/run/secrets/dsm/token"',
     )
     key_name: str | None = setting(
         "Name of the AES key in DSM. Exactly one of key_name and key_id must be given; "
@@ -266,4 +307,4 @@ def environment_variable(name: str) -> str:
 
 def is_secret(attribute: attrs.Attribute[Any]) -> bool:
     """Return whether a setting is a secret, which has no environment variable."""
-    return attribute.type in (Secret, "Secret")
+    return attribute.type in (Secret | None, "Secret | None")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
+from adapters_dsm.credential_source import contradictions
 from adapters_dsm.proxies import proxy_for
-from adapters_dsm.settings import MAX_NAME_CHARS, Endpoint, as_kid
+from adapters_dsm.settings import MAX_ENDPOINTS, MAX_NAME_CHARS, Endpoint, as_kid
 from k8s_sdkms_plugin.config.findings import Finding, error, warning
 from k8s_sdkms_plugin.config.model import ListenAddress
 from kms_core.key_id import is_legacy
@@ -19,12 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
 
+_FILES: Final = (
+    "api_key_file",
+    "ca_file",
+    "client_cert_file",
+    "client_key_file",
+    "jwt_file",
+)
 _NO_BLANKS: Final = {
+    "app_id",
     "sdkms_endpoint",
     "socket_file",
-    "ca_file",
     "key_id",
     "state_dir",
+    *_FILES,
 }
 _MAX_COAST_S: Final = 7 * 24 * 3600
 _MIN_PROBE_INTERVAL_S: Final = 60
@@ -46,10 +55,8 @@ def across_settings(values: dict[str, Any], given: Collection[str]) -> list[Find
         given: Names of all that are given.
     """
     findings = _one_key(given)
-    endpoint = values.get("sdkms_endpoint")
-    if endpoint is not None:
-        allow_http = values.get("allow_http_on_loopback", False)
-        findings += _endpoint(endpoint, allow_http=allow_http)
+    findings += [error(c.setting, c.what, c.remedy) for c in contradictions(given)]
+    findings += _endpoints(values)
     if "write_format" not in given:
         findings.append(
             warning(
@@ -68,20 +75,28 @@ def proxy_findings(
     values: dict[str, Any], environment: Mapping[str, str]
 ) -> list[Finding]:
     """Return what is wrong with the proxy that the environment names."""
-    try:
-        endpoint = Endpoint.parse(values.get("sdkms_endpoint", ""), allow_http=True)
-    except ValueError:
+    texts = (values.get("sdkms_endpoint", ""), *values.get("sdkms_endpoints", ()))
+    if all(_has_usable_proxy(text, environment) for text in texts):
         return []
+    # The URL may hold a password.
+    what = "names no HTTP proxy that can be used"
+    remedy = "write it as http://HOST:PORT, or exempt DSM's host with NO_PROXY"
+    return [error("HTTPS_PROXY", what, remedy)]
+
+
+def _has_usable_proxy(text: str, environment: Mapping[str, str]) -> bool:
+    try:
+        endpoint = Endpoint.parse(text, allow_http=True)
+    except ValueError:
+        # It has a finding of its own.
+        return True
     try:
         proxy = proxy_for(endpoint, environment)
         if proxy is not None:
             httpx.URL(proxy.url)
     except (ValueError, httpx.InvalidURL):
-        # The URL may hold a password.
-        what = "names no HTTP proxy that can be used"
-        remedy = "write it as http://HOST:PORT, or exempt DSM's host with NO_PROXY"
-        return [error("HTTPS_PROXY", what, remedy)]
-    return []
+        return False
+    return True
 
 
 def _one_key(given: Collection[str]) -> list[Finding]:
@@ -99,27 +114,46 @@ def _one_key(given: Collection[str]) -> list[Finding]:
     return []
 
 
-def _endpoint(text: str, *, allow_http: bool) -> list[Finding]:
-    try:
-        endpoint = Endpoint.parse(text, allow_http=allow_http)
-        httpx.URL(endpoint.base_url)
-    except httpx.InvalidURL:
-        remedy = "sdkms_endpoint must be a URL such as https://eu.smartkey.io"
-        return [error("sdkms_endpoint", "names no possible host", remedy)]
-    except ValueError as problem:
-        remedy = str(problem)
-        if text.startswith("http://"):
-            remedy += "; for an emulator on loopback set allow_http_on_loopback to true"
-        return [error("sdkms_endpoint", "is not usable", remedy)]
-    if endpoint.secure:
-        return []
-    return [
-        warning(
-            "sdkms_endpoint",
-            "is http: API key and seeds travel in the clear",
-            "use https for anything but an experiment",
-        )
+def _endpoints(values: dict[str, Any]) -> list[Finding]:
+    allow_http = values.get("allow_http_on_loopback", False)
+    findings: list[Finding] = []
+    known: set[str] = set()
+    first = values.get("sdkms_endpoint")
+    named = [] if first is None else [("sdkms_endpoint", "", first)]
+    more = values.get("sdkms_endpoints", ())
+    named += [
+        ("sdkms_endpoints", f"entry {index} ", text)
+        for index, text in enumerate(more, 1)
     ]
+    for field, entry, text in named:
+        try:
+            endpoint = Endpoint.parse(text, allow_http=allow_http)
+            httpx.URL(endpoint.base_url)
+        except httpx.InvalidURL:
+            remedy = "write a URL such as https://eu.smartkey.io"
+            findings.append(error(field, f"{entry}names no possible host", remedy))
+            continue
+        except ValueError as problem:
+            remedy = str(problem).replace("sdkms_endpoint", "it", 1)
+            if text.startswith("http://"):
+                remedy += (
+                    "; for an emulator on loopback set allow_http_on_loopback to true"
+                )
+            findings.append(error(field, f"{entry}is not usable", remedy))
+            continue
+        if endpoint.base_url in known:
+            what = f"{entry}names an endpoint that is given already"
+            findings.append(error(field, what, "remove it"))
+        known.add(endpoint.base_url)
+        if not endpoint.secure:
+            what = f"{entry}is http: API key and seeds travel in the clear"
+            remedy = "use https for anything but an experiment"
+            findings.append(warning(field, what, remedy))
+    if len(named) > MAX_ENDPOINTS:
+        what = f"holds more than {MAX_ENDPOINTS - 1} endpoints"
+        remedy = "keep the nearest; kube-apiserver waits 3 s in all"
+        findings.append(error("sdkms_endpoints", what, remedy))
+    return findings
 
 
 def _key_name(value: str) -> list[Finding]:
@@ -129,10 +163,10 @@ def _key_name(value: str) -> list[Finding]:
     return []
 
 
-def _key_id(value: str) -> list[Finding]:
+def _uuid(name: str, value: str) -> list[Finding]:
     if as_kid(value) is None:
         example = str(uuid.UUID(int=0))
-        return [error("key_id", "is not a UUID", f"write it as DSM does: {example}")]
+        return [error(name, "is not a UUID", f"write it as DSM does: {example}")]
     return []
 
 
@@ -214,10 +248,11 @@ def _listen(value: str) -> list[Finding]:
 
 _RULES: Final[dict[str, Callable[[Any], list[Finding]]]] = {
     "accept_key_ids": _accept_key_ids,
-    "ca_file": functools.partial(_absolute, "ca_file"),
+    "app_id": functools.partial(_uuid, "app_id"),
+    **{name: functools.partial(_absolute, name) for name in _FILES},
     "state_dir": functools.partial(_absolute, "state_dir"),
     "coast_for": _coast_for,
-    "key_id": _key_id,
+    "key_id": functools.partial(_uuid, "key_id"),
     "key_name": _key_name,
     "listen": _listen,
     "probe_interval": _probe_interval,

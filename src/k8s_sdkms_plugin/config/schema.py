@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import types
 import typing
 from typing import Any
 
 import attrs
 
-from adapters_dsm.settings import MAX_NAME_CHARS, Secret
+from adapters_dsm.settings import MAX_ENDPOINTS, MAX_NAME_CHARS, Secret
 from k8s_sdkms_plugin.config.kinds import Mode, Seconds
 from k8s_sdkms_plugin.config.model import PluginConfig
 
 
-_UUID = (8, 4, 4, 4, 12)
+_UUID = f"^{'-'.join(f'[0-9a-fA-F]{{{n}}}' for n in (8, 4, 4, 4, 12))}$"
+_PATH = r"^/(.*\S)?$"
 
 
 def json_schema() -> dict[str, Any]:
@@ -39,11 +41,23 @@ def json_schema() -> dict[str, Any]:
         "properties": properties,
         "required": required,
         "oneOf": [{"required": ["key_name"]}, {"required": ["key_id"]}],
+        "anyOf": [{"required": [name]} for name in (*_SECRETS, "client_cert_file")],
+        "allOf": [{"not": {"required": [one, other]}} for one, other in _NOT_TOGETHER],
+        "dependentRequired": {
+            "client_cert_file": ["client_key_file"],
+            "client_key_file": ["client_cert_file"],
+            "app_id": ["client_cert_file"],
+        },
         "if": {
             "required": ["allow_http_on_loopback"],
             "properties": {"allow_http_on_loopback": {"const": True}},
         },
-        "else": {"properties": {"sdkms_endpoint": {"pattern": _HTTPS}}},
+        "else": {
+            "properties": {
+                "sdkms_endpoint": {"pattern": _HTTPS},
+                "sdkms_endpoints": {"items": {"pattern": _HTTPS}},
+            }
+        },
     }
 
 
@@ -72,13 +86,29 @@ _SCHEMAS: dict[Any, dict[str, Any]] = {
     tuple[str, ...]: {"type": "array", "items": {"type": "string"}},
 }
 
+_SECRETS = ("api_key", "api_key_file", "jwt_file")
+_NOT_TOGETHER = (
+    *itertools.combinations(_SECRETS, 2),
+    *(("app_id", name) for name in _SECRETS),
+)
+
 # What rules.py says of single settings, as far as a pattern can say it.
 _HTTPS = "^[Hh][Tt][Tt][Pp][Ss]://"
 _LISTEN = r"^(127\.[0-9.]+|\[[0-9A-Fa-f:]+\]):0*[1-9][0-9]{0,4}$"
 _NARROWER: dict[str, dict[str, Any]] = {
     "sdkms_endpoint": {"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[!-~]+$"},
+    "sdkms_endpoints": {
+        "items": {"type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[!-~]+$"},
+        "maxItems": MAX_ENDPOINTS - 1,
+        "uniqueItems": True,
+    },
     "key_name": {"maxLength": MAX_NAME_CHARS},
-    "key_id": {"pattern": f"^{'-'.join(f'[0-9a-fA-F]{{{n}}}' for n in _UUID)}$"},
+    "key_id": {"pattern": _UUID},
+    "app_id": {"pattern": _UUID},
+    "api_key_file": {"pattern": _PATH},
+    "client_cert_file": {"pattern": _PATH},
+    "client_key_file": {"pattern": _PATH},
+    "jwt_file": {"pattern": _PATH},
     "socket_file": {"pattern": "^(unix://)?/(?!@)"},
     "accept_key_ids": {"items": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
     "ca_file": {"pattern": "^/"},

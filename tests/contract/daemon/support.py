@@ -225,8 +225,8 @@ class Lab:
         self._secrets = [self.demo.api_key, self.demo.app.secret]
         opened = self.dsm.sessions.open
 
-        def remember(app_id: str, certificate_der: bytes | None = None) -> Session:
-            session = opened(app_id, certificate_der)
+        def remember(*whose: Any) -> Session:
+            session = opened(*whose)
             self._secrets.append(session.token)
             return session
 

@@ -8,6 +8,7 @@ import uuid
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
+from adapters_dsm.credential_source import CredentialSource
 from adapters_dsm.provider import DsmKeyProvider
 from adapters_dsm.settings import DsmSettings, Endpoint, KeySelector, Secret
 from dsm_emulator import Dsm, EmulatorServer
@@ -119,9 +120,9 @@ class DsmOverEmulator(KeyServiceControl):
         self._stack.callback(self._server.close)
         self.provider = DsmKeyProvider(
             DsmSettings(
-                endpoint=Endpoint.parse(self._server.url),
+                endpoints=(Endpoint.parse(self._server.url),),
                 selector=KeySelector(name=self._demo.key.name),
-                api_key=Secret(self._demo.app.api_key),
+                credential=CredentialSource(api_key=Secret(self._demo.app.api_key)),
                 ca_file=self._server.ca_file,
             ),
             clock=LoopClock(),

@@ -9,10 +9,11 @@ import json
 import ssl
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from attrs import define, field
 
+from adapters_dsm.credential_source import CredentialSource
 from adapters_dsm.provider import DsmKeyProvider
 from adapters_dsm.settings import DsmSettings, Endpoint, KeySelector, Secret
 from kms_core.events import ProviderCallFinished
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     import trustme
 
+    from adapters_dsm.exchange import Exchanges
+    from adapters_dsm.refusals import RefusalStore
+    from adapters_dsm.transport import Connections
     from dsm_emulator import DemoKey, Dsm, EmulatorServer
 
 
@@ -126,6 +130,7 @@ class RawServer:
     wants_certificate: bool = False
     tls: bool = True
     asked: list[Asked] = field(factory=list)
+    names_asked: set[str | None] = field(factory=set)
     connections: int = 0
     logins: int = 0
     port: int = 0
@@ -155,6 +160,7 @@ class RawServer:
         if self.tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.authority.issue_cert(*self.names).configure_cert(context)
+            context.sni_callback = lambda _, name, __: self.names_asked.add(name)
             if self.min_version is not None:
                 context.minimum_version = self.min_version
             if self.max_version is not None:
@@ -277,9 +283,11 @@ class Adapters:
 
     def open(
         self,
-        url: str,
-        *,
+        *urls: str,
         api_key: str = API_KEY,
+        credential: CredentialSource | None = None,
+        refusals: RefusalStore | None = None,
+        clock: Clock | None = None,
         name: str | None = None,
         kid: str | None = None,
         environ: Mapping[str, str] | None = None,
@@ -291,30 +299,34 @@ class Adapters:
         if name is None and kid is None:
             name = "a key"
         settings = DsmSettings(
-            endpoint=Endpoint.parse(url, allow_http=True),
+            endpoints=tuple(Endpoint.parse(url, allow_http=True) for url in urls),
             selector=KeySelector(name=name, kid=kid),
-            api_key=Secret(api_key),
+            credential=credential or CredentialSource(api_key=Secret(api_key)),
             ca_file=None if trust_system else ca_file or self.ca_file,
             max_connections=max_connections,
             keepalive_s=keepalive_s,
         )
         provider = DsmKeyProvider(
             settings,
-            clock=self.clock,
+            clock=clock or self.clock,
             randomness=SeededRandomness(),
             telemetry=self.telemetry,
             environ=environ or {},
+            refusals=refusals,
         )
         self._opened.append(provider)
         return provider
 
-    def open_emulated(self, emulated: Emulated) -> DsmKeyProvider:
-        return self.open(
-            emulated.server.url,
-            api_key=emulated.demo.app.api_key,
-            name=emulated.demo.key.name,
-            ca_file=emulated.server.ca_file,
-        )
+    def open_emulated(
+        self, emulated: Emulated, *more: Emulated, **options: Any
+    ) -> DsmKeyProvider:
+        given: dict[str, Any] = {
+            "api_key": emulated.demo.app.api_key,
+            "name": emulated.demo.key.name,
+            "ca_file": emulated.server.ca_file,
+        }
+        urls = [one.server.url for one in (emulated, *more)]
+        return self.open(*urls, **(given | options))
 
     @property
     def calls(self) -> list[ProviderCallFinished]:
@@ -344,6 +356,15 @@ class Emulated:
 
     def count(self, path: str) -> int:
         return self.dsm.journal.count(path)
+
+
+def way_of(provider: DsmKeyProvider) -> Exchanges:
+    """Return what *provider* asks its first endpoint by."""
+    return provider._endpoints.nodes[0].ways.of(None)
+
+
+def connections_of(provider: DsmKeyProvider) -> Connections:
+    return way_of(provider)._connections
 
 
 async def until(is_so: Callable[[], bool]) -> None:

@@ -19,6 +19,7 @@ from tests.unit.adapters_dsm.support import (
     Adapters,
     Asked,
     RawServer,
+    connections_of,
     describe_ok,
     http,
     login,
@@ -255,7 +256,7 @@ async def test_a_defect_of_the_adapter_is_our_error_too(
         async def broken(*_: object, **__: object) -> None:
             raise LookupError("seed and token")
 
-        monkeypatch.setattr(provider._connections, "send", broken)
+        monkeypatch.setattr(connections_of(provider), "send", broken)
         with pytest.raises(ProviderAnswerRefused) as caught:
             await provider.describe(deadline=adapters.clock.in_s(3))
     assert "failed in the adapter (LookupError)" in caught.value.cause

@@ -18,6 +18,7 @@ from tests.unit.adapters_dsm.support import (
     RawServer,
     SkippingClock,
     cancel,
+    connections_of,
     describe_ok,
     http,
     sobject,
@@ -293,6 +294,66 @@ async def test_more_calls_than_connections_queue(
         assert server.connections <= 4
 
 
+async def test_second_tries_stay_within_the_limit_too(
+    authority: trustme.CA, adapters: Adapters
+) -> None:
+    """Every first try fails at once, so that all calls want another connection."""
+    most = 0
+
+    async def script(asked: Asked) -> None:
+        nonlocal most
+        most = max(most, len(server._writers))
+        if asked.connection == 1 or len(server.keys_asked) > 40:
+            asked.send(describe_ok())
+        else:
+            asked.reset()
+
+    async with RawServer(script, authority) as server:
+        provider = adapters.open(server.url, max_connections=8)
+        deadline = adapters.clock.in_s(60)
+        await asyncio.gather(*[provider.describe(deadline=deadline) for _ in range(40)])
+    assert 2 < most <= 8
+
+
+async def test_a_cancelled_call_ends_its_request(
+    authority: trustme.CA, adapters: Adapters
+) -> None:
+    async def script(asked: Asked) -> None:
+        if len(server.keys_asked) > 1:
+            await asyncio.Event().wait()
+        asked.send(describe_ok())
+
+    async with RawServer(script, authority) as server:
+        provider = adapters.open(server.url)
+        await provider.describe(deadline=adapters.clock.in_s(3))
+        call = asyncio.create_task(provider.describe(deadline=adapters.clock.in_s(30)))
+        await until(lambda: len(server.keys_asked) == 2)
+        await cancel(call)
+        (transport,) = connections_of(provider)._kept._connector._made  # type: ignore[union-attr]
+        await until(transport.is_closing)
+
+
+@pytest.mark.parametrize(
+    ("date", "waits"),
+    [("Thu, 01 Jan 2026 00:00:01 GMT", True), ("Thu, 01 Jan 2026 01:00:00 GMT", False)],
+)
+async def test_retry_after_as_a_date_is_honoured_if_it_fits(
+    authority: trustme.CA, adapters: Adapters, date: str, *, waits: bool
+) -> None:
+    async def script(asked: Asked) -> None:
+        first = len(server.keys_asked) == 1
+        asked.send(http(429, headers={"Retry-After": date}) if first else describe_ok())
+
+    async with RawServer(script, authority) as server:
+        provider = adapters.open(server.url)
+        if waits:
+            await provider.describe(deadline=adapters.clock.in_s(3))
+            assert adapters.clock.slept == [1.0]
+        else:
+            await failure(provider, adapters.clock.in_s(3))
+            assert adapters.clock.slept == []
+
+
 async def test_a_refused_connection_is_unreachable_and_tried_again(
     adapters: Adapters,
 ) -> None:
@@ -433,6 +494,15 @@ async def test_a_certificate_for_another_host_is_untrusted(
     assert len(adapters.calls) == 1, "distrust does not go away by asking again"
 
 
+async def test_the_host_is_named_in_the_handshake(
+    authority: trustme.CA, adapters: Adapters
+) -> None:
+    async with RawServer(answer_well, authority) as server:
+        provider = adapters.open(f"https://localhost:{server.port}")
+        await provider.describe(deadline=adapters.clock.in_s(3))
+        assert server.names_asked == {"localhost"}
+
+
 async def test_an_old_tls_version_gets_no_request(
     authority: trustme.CA, adapters: Adapters
 ) -> None:
@@ -526,7 +596,7 @@ async def test_close_while_the_first_call_opens_leaves_nothing_open(
         await provider.aclose()
         with pytest.raises(ProviderUnreachable):
             await call
-        assert provider._connections._kept is None
+        assert connections_of(provider)._kept is None
 
 
 async def test_calls_that_open_at_once_share_one_pool(
@@ -543,7 +613,7 @@ async def test_calls_that_open_at_once_share_one_pool(
     async with RawServer(script, authority) as server:
         provider = adapters.open(server.url)
         await provider.renew()
-        connections = provider._connections
+        connections = connections_of(provider)
         pools = await asyncio.gather(
             *[connections._open(fresh=fresh) for fresh in (False, False, True, True)]
         )
@@ -577,7 +647,7 @@ async def test_close_ends_what_a_given_up_request_left_half_closed(
     async with RawServer(hang, authority) as server:
         provider = adapters.open(server.url)
         await failure(provider, adapters.clock.in_s(0.2))
-        pool = provider._connections._kept
+        pool = connections_of(provider)._kept
         assert pool is not None
         made = list(pool._connector._made)
         assert made

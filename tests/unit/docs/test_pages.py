@@ -15,6 +15,7 @@ from tests.unit.docs.support import README, ROOT, Page, pages
 
 from k8s_sdkms_plugin.config.model import PluginConfig
 from kms_core.errors import error_classes
+from kms_core.key_rules import finding_codes
 
 
 PAGES = pages()
@@ -80,7 +81,7 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path.name)
 def test_codes_exist(page: Page) -> None:
-    known = {cls.code for cls in error_classes()}
+    known = {cls.code for cls in error_classes()} | set(finding_codes())
     assert set(CODE.findall(page.prose)) <= known
 
 

@@ -25,6 +25,8 @@ GO_PLUGIN: Final[dict[str, Any]] = {
 }
 BASE: Final[dict[str, Any]] = GO_PLUGIN | {"write_format": "native"}
 
+CERTIFICATE: Final = ("client_cert_file", "client_key_file")
+
 _REFUSED: Final[dict[str, tuple[Any, ...]]] = {
     "sdkms_endpoint": (
         *(5, None, "", "  ", "dsm.example.com", "ftp://dsm.example.com"),
@@ -32,7 +34,17 @@ _REFUSED: Final[dict[str, tuple[Any, ...]]] = {
         *("https://dsm.example.com\n", " https://dsm.example.com"),
         "https://dsm .example.com",
     ),
+    "sdkms_endpoints": (
+        *(5, None, "https://b.example.com", [""], ["b.example.com"]),
+        *(["http://b.example.com"], ["https://b.example.com"] * 2),
+        [f"https://b.example.com:{port}" for port in range(1, 9)],
+    ),
     "api_key": (5, None, "", " ", "a b", "a\nb", "\u00e9", [], {}),
+    "api_key_file": (5, "", None, "key", "~/key", " /key", "/key "),
+    "client_cert_file": (5, "", None, "tls.crt", "/tls.crt "),
+    "client_key_file": (5, "", None, "tls.key", " /tls.key"),
+    "jwt_file": (5, "", None, "token", "/token "),
+    "app_id": (5, "", "an app", f"{{{KID}}}", f"urn:uuid:{KID}"),
     "key_name": (5, None, "", "  ", "k" * 4097, ["k"]),
     "key_id": (5, "", "kubernetes", f"{{{KID}}}", f"urn:uuid:{KID}"),
     "socket_file": (5, "", "rel.sock", "@name", "/@name", "unix://@n"),
@@ -69,7 +81,16 @@ _ACCEPTED: Final[dict[str, tuple[Any, ...]]] = {
         *("https://eu.smartkey.io", "https://eu.smartkey.io/", "https://[::1]:8443"),
         "HTTPS://dsm.example.com:8443/path/",
     ),
+    "sdkms_endpoints": (
+        [],
+        ["https://b.example.com", "https://c.example.com/"],
+    ),
     "api_key": ("QUJD==",),
+    "api_key_file": ("/etc/key",),
+    "client_cert_file": ("/etc/tls.crt",),
+    "client_key_file": ("/etc/tls.key",),
+    "jwt_file": ("/var/run/token",),
+    "app_id": (KID, KID.upper()),
     "key_name": ("Schl\u00fcssel / 1",),
     "key_id": (KID, KID.upper()),
     "socket_file": ("/run/k.sock", "unix:///run/k.sock"),
@@ -102,6 +123,10 @@ def changed(name: str, value: Any) -> dict[str, Any]:
     content = BASE | {name: value}
     if name == "key_id":
         del content["key_name"]
+    if name in ("api_key_file", "jwt_file", "app_id"):
+        del content["api_key"]
+    if name in ("app_id", *CERTIFICATE):
+        content = dict.fromkeys(CERTIFICATE, "/etc/half") | content
     return content
 
 

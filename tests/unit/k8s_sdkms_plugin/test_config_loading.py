@@ -262,7 +262,7 @@ def test_all_findings_come_at_once(tmp_path: Path) -> None:
 
 
 def test_empty_object_misses_every_required_setting(tmp_path: Path) -> None:
-    missing = ["sdkms_endpoint", "api_key", "socket_file", "key_name"]
+    missing = ["sdkms_endpoint", "socket_file", "key_name", "api_key"]
     assert error_fields(loaded(tmp_path, {})) == missing
 
 

@@ -75,6 +75,7 @@ class Stand:
             policy=policy,
             clock=self.clock,
             local_keks=lambda: 0,
+            credential_expires_at=lambda: None,
             log_lines_dropped=lambda: self.writer.dropped,
         )
         self.listener = Listener(

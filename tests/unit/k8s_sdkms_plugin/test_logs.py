@@ -18,6 +18,7 @@ from k8s_sdkms_plugin.config.model import LogFormat, LogLevel
 from k8s_sdkms_plugin.logs import LogTelemetry, LogWriter
 from kms_core.events import (
     CallFinished,
+    KeyFindingReported,
     ProviderCallFinished,
     StandingReported,
     Unexpected,
@@ -111,17 +112,23 @@ def call(method: str, error: str | None = None, **changes: Any) -> CallFinished:
 
 
 def provider_call(
-    error: str | None = None, http_status: int | None = 200
+    error: str | None = None, http_status: int | None = 200, uid: str = "u-1"
 ) -> ProviderCallFinished:
     return ProviderCallFinished(
         operation="encrypt",
-        uid="u-1",
+        uid=uid,
         kid="k",
         attempt=1,
         http_status=http_status,
         request_id="r-1",
         error=error,
         duration_s=0.5,
+    )
+
+
+def finding(severity: str, *, gone: bool = False) -> KeyFindingReported:
+    return KeyFindingReported(
+        kid="k", code="KEY-SIZE", severity=severity, cause="c", remedy="r", gone=gone
     )
 
 
@@ -207,7 +214,8 @@ def test_dates_are_shown_in_utc(pipe: Pipe) -> None:
         (call("Status", "NOT-READY: x"), "debug"),
         (call("Encrypt"), "info"),
         (call("Decrypt", "DSM-FAULTY: x"), "warning"),
-        (provider_call(), "debug"),
+        (provider_call(), "info"),
+        (provider_call(uid=""), "debug"),
         (provider_call("DSM-FAULTY", 500), "warning"),
         (provider_call("DSM-UNREACHABLE", None), "debug"),
         (standing("ready"), "info"),
@@ -216,6 +224,9 @@ def test_dates_are_shown_in_utc(pipe: Pipe) -> None:
         (standing("starting", "DSM-UNREACHABLE"), "warning"),
         (standing("denied", "KEY-DISABLED"), "warning"),
         (Unexpected(where="watcher", what="ValueError at x:1"), "error"),
+        (finding("warning"), "warning"),
+        (finding("notice"), "info"),
+        (finding("warning", gone=True), "info"),
     ],
     ids=lambda value: f"{type(value).__name__}",
 )

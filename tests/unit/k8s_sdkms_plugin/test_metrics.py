@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from kms_core.errors import (
 )
 from kms_core.events import (
     CallFinished,
+    KeyFindingReported,
     ProviderCallFinished,
     SecretsDropped,
     StandingReported,
@@ -25,6 +27,7 @@ from kms_core.events import (
 )
 from kms_core.fakes import ManualClock
 from kms_core.key_id import AnnouncedKey
+from kms_core.key_rules import finding_codes
 from kms_core.standing import Phase, Policy, Source, Standing, Trouble
 
 
@@ -49,6 +52,9 @@ ASKED = ProviderCallFinished(
     error=None,
     duration_s=0.02,
 )
+FINDING = KeyFindingReported(
+    kid="k", code="KEY-SIZE", severity="warning", cause="c", remedy="r"
+)
 REPORT = StandingReported(
     state="ready",
     key_id="",
@@ -68,6 +74,7 @@ class Board:
         self.clock = ManualClock()
         self.standing = Standing()
         self.keks = 0
+        self.expires_at: dt.datetime | None = None
         self.dropped = 0
         self.counts = EventCounts()
         sources = Sources(
@@ -75,6 +82,7 @@ class Board:
             policy=POLICY,
             clock=self.clock,
             local_keks=lambda: self.keks,
+            credential_expires_at=lambda: self.expires_at,
             log_lines_dropped=lambda: self.dropped,
         )
         self.metrics = Metrics(self.counts, sources)
@@ -264,6 +272,31 @@ async def test_defects_are_counted(board: Board) -> None:
     assert board.read()["defects_total"] == 1
 
 
+# The key.
+
+
+async def test_finding_is_shown_from_when_it_appears_until_it_goes(
+    board: Board,
+) -> None:
+    quiet = {f"key_finding{{code={code}}}": 0 for code in finding_codes()}
+    assert board.named("key_finding") == quiet
+    board.tell(FINDING, FINDING)
+    loud = quiet | {"key_finding{code=KEY-SIZE}": 1}
+    assert board.named("key_finding") == loud
+    board.tell(evolve(FINDING, gone=True))
+    assert board.named("key_finding") == quiet
+
+
+# The credential.
+
+
+async def test_credential_that_ends_shows_when(board: Board) -> None:
+    assert board.named("credential_expiry_timestamp_seconds") == {}
+    board.expires_at = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+    (shown,) = board.named("credential_expiry_timestamp_seconds").values()
+    assert shown == board.expires_at.timestamp()
+
+
 # Labels.
 
 
@@ -271,6 +304,7 @@ async def test_no_event_can_make_a_label_value_of_its_own(board: Board) -> None:
     board.counts.emit(evolve(CALL, method="x", rpc_code="y", error="z: w"))
     board.counts.emit(evolve(ASKED, operation="x", error="y", attempt=2))
     board.counts.emit(evolve(REPORT, code="x"))
+    board.counts.emit(evolve(FINDING, code="x"))
     board.counts.emit(SecretsDropped(kid="k", count=1))
     read = board.read()
     assert read["kms_calls_total{grpc_code=other,method=other}"] == 1
@@ -278,6 +312,7 @@ async def test_no_event_can_make_a_label_value_of_its_own(board: Board) -> None:
     assert read["dsm_calls_total{code=other,operation=other}"] == 1
     assert read["dsm_retries_total{operation=other}"] == 1
     assert read["trouble_info{code=other}"] == 1
+    assert read["key_finding{code=other}"] == 1
 
 
 async def test_page_names_the_version_and_no_uid_kid_or_key_id(board: Board) -> None:

@@ -13,14 +13,16 @@ import attrs
 import pytest
 from tests.unit.k8s_sdkms_plugin.support import BASE, GO_PLUGIN
 
+from adapters_dsm.refusals import Refusal, Refusals
 from k8s_sdkms_plugin.config.loading import load
 from k8s_sdkms_plugin.state_dir import (
     KEK_FILE,
     PROOF_FILE,
+    REFUSALS_FILE,
     StateDir,
     StateUnusable,
 )
-from k8s_sdkms_plugin.wiring import store_for
+from k8s_sdkms_plugin.wiring import refusals_for, store_for
 from kms_core.fakes import RecordedTelemetry, settle
 from kms_core.kek_cache import WrappedKek
 from kms_core.key_id import AnnouncedKey
@@ -404,3 +406,64 @@ async def test_another_key_id_of_the_go_plugin_does_not_either(tmp_path: Path) -
     assert await stored_in(tmp_path, GO_PLUGIN).load_proof() == PROOF
     slash = GO_PLUGIN | {"sdkms_endpoint": GO_PLUGIN["sdkms_endpoint"] + "/"}
     assert await stored_in(tmp_path, slash).load_proof() is None
+
+
+REFUSALS = Refusals(
+    (Refusal(NOW, "01234567"), Refusal(NOW + dt.timedelta(minutes=1), "89abcdef")),
+    in_a_row=7,
+    stopped=True,
+)
+
+
+@pytest.mark.parametrize("refusals", [REFUSALS, Refusals()])
+async def test_refused_logins_come_back(folder: Folder, refusals: Refusals) -> None:
+    assert await folder.store.load_refusals() is None
+    await folder.store.save_refusals(refusals)
+    assert await folder.process().load_refusals() == refusals
+    assert await folder.process("another's").load_refusals() is None
+    assert folder.names() == [REFUSALS_FILE]
+    assert (folder.path / REFUSALS_FILE).stat().st_mode & 0o777 == 0o600
+    assert folder.complaints() == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"at": "yesterday"},
+        {"at": "2026-01-02T03:04:05"},
+        {"at": ""},
+        {"fingerprints": "01234567"},
+        {"in_a_row": "often"},
+        {"in_a_row": None},
+        {"stopped": ...},
+    ],
+    ids=str,
+)
+async def test_refusals_that_say_odd_things_are_not_used(
+    folder: Folder, changes: dict[str, Any]
+) -> None:
+    await folder.store.save_refusals(REFUSALS)
+    state = folder.content(REFUSALS_FILE)["state"] | changes
+    state = {name: value for name, value in state.items() if value is not ...}
+    folder.store._save(REFUSALS_FILE, state)
+    assert await folder.process().load_refusals() is None
+    assert [file for file, _ in folder.complaints()] == [REFUSALS_FILE]
+
+
+async def test_without_a_state_dir_refusals_are_kept_beside_the_socket(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "config.json"
+    socket = {"socket_file": f"unix://{tmp_path}/kms.sock"}
+    for more, where in (
+        ({}, tmp_path),
+        ({"state_dir": str(tmp_path / "state")}, tmp_path / "state"),
+    ):
+        file.write_text(json.dumps(BASE | socket | more))
+        config = load(file, {}).config
+        assert config is not None
+        where.mkdir(exist_ok=True)
+        await refusals_for(config, RecordedTelemetry()).save_refusals(REFUSALS)
+        assert (where / REFUSALS_FILE).is_file()
+        kept = refusals_for(config, RecordedTelemetry())
+        assert await kept.load_refusals() == REFUSALS
