@@ -73,8 +73,9 @@ class Host:
 def make_host(kind: str, folder: Path, archive: Path, emulator: Emulator) -> Host:
     root = folder / "root"
     root.mkdir()
-    unpack = ["tar", "--extract", "--numeric-owner", "--directory", root, "--file"]
-    subprocess.run([*unpack, built(["scripts/base", *HOSTS[kind]])], check=True)
+    base = built(["scripts/base", *HOSTS[kind]])
+    unpack = ["tar", "--extract", "--numeric-owner", "--file", base]
+    subprocess.run([*unpack, "--directory", root], check=True)
     for path in (archive, archive.with_name(f"{archive.name}.sha256")):
         (root / "root" / path.name).hardlink_to(path)
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
