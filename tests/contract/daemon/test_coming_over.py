@@ -1,4 +1,4 @@
-"""What was stored under a former config, or in a former DSM, opens; or it is said why."""
+"""What was stored under a former config, or in a former DSM, opens, or is told."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.contract.daemon.support import KEY_NAME, Lab
-from tests.contract.daemon.test_formats import go_plugin_blob, hash_of, refused
+from tests.contract.daemon.test_formats import hash_of, refused
 
 from k8s_sdkms_plugin import hardening
 from k8s_sdkms_plugin.cli import main
@@ -43,7 +43,7 @@ async def test_seeds_open_after_their_key_moved_to_another_dsm(
         stored = await client.encrypt(seed)
     assert old.stop() == 0
 
-    former = {"accept_key_ids": [hash_of(lab)]}
+    former: dict[str, Any] = {"accept_key_ids": [hash_of(lab)]}
     without = new_dsm.start(**settings, **former)
     await without.await_ok()
     assert (await refused(without, stored.ciphertext, stored.key_id)).startswith(

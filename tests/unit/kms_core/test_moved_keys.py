@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,8 +19,11 @@ from kms_core.fakes import (
 from kms_core.key_id import AnnouncedKey
 from kms_core.local_kek import LocalKekEnvelope
 from kms_core.moved_keys import MovedKeys
-from kms_core.provider import KeyProvider
 from kms_core.sealed_seed import Version
+
+
+if TYPE_CHECKING:
+    from kms_core.provider import KeyProvider
 
 
 SEED = bytes(range(32))
@@ -51,7 +55,9 @@ def envelope(
 
 
 @pytest.mark.parametrize("local", [True, False])
-async def test_what_the_old_kid_sealed_opens_under_its_own_key_id(local: bool) -> None:  # noqa: FBT001
+async def test_what_the_old_kid_sealed_opens_under_its_own_key_id(
+    *, local: bool
+) -> None:
     old = InMemoryKeyProvider()
     key = AnnouncedKey(old.configured, f"sdkms.v1:{old.configured}")
     stored = await envelope(old, {}, local=local).seal(SEED, key, deadline=soon())

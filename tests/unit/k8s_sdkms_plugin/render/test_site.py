@@ -83,7 +83,7 @@ def test_name_of_a_group_means_nothing_in_a_container(render: Render) -> None:
     "words",
     [
         ["--program", "/run/user/0/bin/p"],
-        ["--installed-as", "/var/tmp/config.json"],
+        ["--installed-as", "/run/user/0/config.json"],
         ["--set", "state_dir=/tmp/state"],
     ],
 )
