@@ -137,7 +137,9 @@ class Etcd:
                     yield item.key, item.value
             if not page.more or not page.kvs:
                 return
-            start = max(start, page.kvs[-1].key) + b"\0"
+            if page.kvs[-1].key < start:
+                raise LookFailed(f"etcd at {self._endpoint.target}: it goes in circles")
+            start = page.kvs[-1].key + b"\0"
             revision = page.header.revision if revision == 0 else revision
 
     async def _page(
