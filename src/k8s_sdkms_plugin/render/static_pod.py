@@ -100,10 +100,15 @@ _CONTAINER: Final = """\
       # selects this pod, and Status tells kube-apiserver.
       livenessProbe:
         exec:
-          command: [{name}, status, --alive, --socket, {socket}]
+          command:
+            - {name}
+            - status
+            - --alive
+            - --timeout-s=10
+            - --socket={socket}
         initialDelaySeconds: 10
         periodSeconds: 30
-        timeoutSeconds: 10
+        timeoutSeconds: 20
         failureThreshold: 4
       resources:
         # No CPU limit: a throttled daemon is an outage. The memory holds 1,000 local
