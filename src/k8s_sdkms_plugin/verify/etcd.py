@@ -126,8 +126,10 @@ class Etcd:
             LookFailed: etcd does not answer, or refuses.
         """
         start, revision = target.key, 0
+        # kine, k3s' etcd over a database, takes no limit for a single key.
+        limit = 0 if target.exact else page_objects
         while True:
-            page = await self._page(start, target.end, revision, page_objects)
+            page = await self._page(start, target.end, revision, limit)
             if page is None:
                 revision = 0
                 continue

@@ -103,7 +103,7 @@ class Store:
             for key in self.content
             if key == request.key or request.key <= key < request.range_end
         )
-        page = keys[: request.limit]
+        page = keys[: request.limit or None]
         answer = RangeResponse()
         answer.header.revision = self.revision
         answer.more = len(page) < len(keys)
