@@ -221,7 +221,9 @@ def main() -> None:
             figures["load"] = status_figures(socket)["target"]
             calls = arguments.growth_calls
             figures["growth"] = asyncio.run(growth_figures(socket, process.pid, calls))
-        with daemon(write_config(folder, described, log_level="info"), subprocess.DEVNULL):
+        with daemon(
+            write_config(folder, described, log_level="info"), subprocess.DEVNULL
+        ):
             asyncio.run(until_ready(socket, time.monotonic()))
             figures["load_go"] = go_client_figures(socket)
         figures["cold"] = {}

@@ -41,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from kms_conformance.cli import main as conformance_main
 
         return conformance_main(words[1:])
+    if words[:1] == ["render"]:
+        return _render(words[1:])
+    if words[:1] == ["verify"]:
+        return _verify(words[1:])
     arguments = _parser().parse_args(words)
     command: Callable[[argparse.Namespace], int] = arguments.command
     return command(arguments)
@@ -85,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_config(check)
     check.add_argument("--json", action="store_true", help="print JSON")
+    check.add_argument(
+        "--legacy-config",
+        type=Path,
+        metavar="F",
+        help="a former config of the Go plugin: does what was stored under it open?",
+    )
     check.set_defaults(command=_check)
 
     call = commands.add_parser(
@@ -116,6 +126,11 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--listen", help="its HTTP listener, such as 127.0.0.1:9472")
     status.add_argument("--json", action="store_true", help="print JSON")
     status.add_argument(
+        "--alive",
+        action="store_true",
+        help="ask only whether it answers at all, whatever it says of DSM: for probes",
+    )
+    status.add_argument(
         "--timeout-s", type=_timeout_s, default=3.0, help="deadline in seconds (3)"
     )
     status.set_defaults(command=_status)
@@ -140,6 +155,8 @@ def _parser() -> argparse.ArgumentParser:
     shown.set_defaults(command=_version)
 
     # Handed over before parsing; they stand here for --help.
+    commands.add_parser("render", help="print the files that a node needs")
+    commands.add_parser("verify", help="say what etcd holds, and under which key")
     commands.add_parser("emulator", help="a local DSM (needs the emulator extra)")
     commands.add_parser(
         "conformance",
@@ -195,7 +212,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     harden_process()
     loaded = load(arguments.config, os.environ, strict=arguments.strict)
-    return check(loaded, as_json=arguments.json)
+    return check(loaded, as_json=arguments.json, legacy_file=arguments.legacy_config)
 
 
 def _call(arguments: argparse.Namespace) -> int:
@@ -222,6 +239,7 @@ def _status(arguments: argparse.Namespace) -> int:
         arguments.listen,
         timeout_s=arguments.timeout_s,
         as_json=arguments.json,
+        only_alive=arguments.alive,
     )
 
 
@@ -247,6 +265,20 @@ def _version(_arguments: argparse.Namespace) -> int:
 
     print(f"{NAME} {version()}")
     return 0
+
+
+def _render(words: list[str]) -> int:
+    from k8s_sdkms_plugin.render.command import main as render_main
+
+    return render_main(words)
+
+
+def _verify(words: list[str]) -> int:
+    # gRPC would tell of each failed handshake in lines of its own.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from k8s_sdkms_plugin.verify.command import main as verify_main
+
+    return verify_main(words)
 
 
 def _emulator(words: list[str]) -> int:

@@ -21,6 +21,7 @@ from kms_core.key_id import (
     go_plugin_key_id,
 )
 from kms_core.local_kek import LocalKekEnvelope
+from kms_core.moved_keys import MovedKeys
 from kms_core.ports import Clock, Event, Randomness, Telemetry
 from kms_core.provider import (
     Ciphertext,
@@ -56,6 +57,7 @@ __all__ = [
     "LegacyNaming",
     "LocalKekEnvelope",
     "LoopClock",
+    "MovedKeys",
     "NativeKeyId",
     "NativeNaming",
     "NoStore",

@@ -54,7 +54,7 @@ def across_settings(values: dict[str, Any], given: Collection[str]) -> list[Find
         values: The settings that are given and right in themselves.
         given: Names of all that are given.
     """
-    findings = _one_key(given)
+    findings = [*_one_key(given), *_key_moved(values)]
     findings += [error(c.setting, c.what, c.remedy) for c in contradictions(given)]
     findings += _endpoints(values)
     if "write_format" not in given:
@@ -112,6 +112,15 @@ def _one_key(given: Collection[str]) -> list[Finding]:
             )
         ]
     return []
+
+
+def _key_moved(values: dict[str, Any]) -> list[Finding]:
+    moves = values.get("kid_map")
+    kid = as_kid(values.get("key_id", ""))
+    if moves is None or kid not in dict(moves.pairs):
+        return []
+    what = "says that the key in key_id has moved, so that it can't be the one in use"
+    return [error("kid_map", what, "put the new UUID into key_id")]
 
 
 def _endpoints(values: dict[str, Any]) -> list[Finding]:

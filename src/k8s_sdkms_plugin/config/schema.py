@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from adapters_dsm.settings import MAX_ENDPOINTS, MAX_NAME_CHARS, Secret
-from k8s_sdkms_plugin.config.kinds import Mode, Seconds
+from k8s_sdkms_plugin.config.kinds import KidMap, Mode, Seconds
 from k8s_sdkms_plugin.config.model import PluginConfig
 
 
@@ -83,6 +83,11 @@ _SCHEMAS: dict[Any, dict[str, Any]] = {
         ]
     },
     Mode: {"type": "string", "pattern": "^0?[0-7]{3}$"},
+    KidMap: {
+        "type": "object",
+        "propertyNames": {"pattern": _UUID},
+        "additionalProperties": {"type": "string", "pattern": _UUID},
+    },
     tuple[str, ...]: {"type": "array", "items": {"type": "string"}},
 }
 
@@ -132,6 +137,8 @@ def shown(value: Any) -> Any:
             return value.value
         case Seconds() | Mode():
             return str(value)
+        case KidMap():
+            return dict(value.pairs)
         case tuple():
             return list(value)
         case _:
