@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dsm_emulator.clock import Clock
-    from dsm_emulator.dsm import DemoKey, Dsm
+    from dsm_emulator.demo_key import DemoKey
+    from dsm_emulator.dsm import Dsm
     from dsm_emulator.fault import Fault
     from dsm_emulator.fault_kinds import FaultKind
     from dsm_emulator.server import EmulatorServer
@@ -30,7 +31,7 @@ __all__ = [
 _HOMES = {
     "Clock": "clock",
     "Condition": "state_table",
-    "DemoKey": "dsm",
+    "DemoKey": "demo_key",
     "Dsm": "dsm",
     "EmulatorServer": "server",
     "Fault": "fault",

@@ -33,13 +33,14 @@ _MANAGING = (
 )
 
 
-def expect_usable(
+def expect_usable(  # noqa: PLR0913 - the rules depend on all of them
     table: StateTable,
     app: App,
-    group: Group,
+    group: Group | None,
     key: Sobject,
     *,
     operation: Operation,
+    approved: bool = False,
 ) -> None:
     """Refuse *operation* on *key* unless every rule allows it.
 
@@ -48,11 +49,11 @@ def expect_usable(
     """
     if key.state is KeyState.DELETED:
         raise no_such_key()
-    if not app.is_member(key.group_id):
+    if group is None or not app.is_member(key.group_id):
         check(table, Condition.FOREIGN_GROUP, operation)
     if not app.permits(Permission(operation.value), key.group_id):
         check(table, Condition.NO_PERMISSION, operation)
-    if group.protect_crypto_operations:
+    if group is not None and group.protect_crypto_operations and not approved:
         raise DsmError(403, NEEDS_APPROVAL)
     if KeyOp(operation.value) not in key.key_ops:
         check(table, Condition.OPERATION_NOT_ALLOWED, operation)
@@ -83,7 +84,12 @@ def expect_visible(
 
 
 def expect_manageable(
-    table: StateTable, app: App, key: Sobject, permission: Permission
+    table: StateTable,
+    app: App,
+    key: Sobject,
+    permission: Permission,
+    *,
+    show_deleted: bool = False,
 ) -> None:
     """Refuse to let *app* manage *key*.
 
@@ -92,7 +98,7 @@ def expect_manageable(
     Raises:
         DsmError: What the table has for the first rule that fails.
     """
-    expect_visible(table, app, key, show_destroyed=True)
+    expect_visible(table, app, key, show_destroyed=True, show_deleted=show_deleted)
     if not app.permits(permission, key.group_id) or (
         not app.is_admin and KeyOp.APPMANAGEABLE not in key.key_ops
     ):
@@ -120,7 +126,7 @@ def check(table: StateTable, condition: Condition, operation: Operation) -> None
     """
     status = table.status(condition, operation)
     if status != OK:
-        raise refusal(status, condition.value)
+        raise refusal(status, table.text(condition))
 
 
 def refusal(status: int, text: str) -> DsmError:

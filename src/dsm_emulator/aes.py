@@ -7,19 +7,33 @@ data that doesn't verify.
 
 import os
 
-from attrs import frozen
+from attrs import define, frozen
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.padding import PKCS7
 
 
 KEY_BITS = frozenset({128, 192, 256})
-GCM_IV_BYTES = 12
-# Assumed set (reference, section 10, point 11).
-GCM_TAG_BITS = frozenset({96, 104, 112, 120, 128})
 CBC_IV_BYTES = 16
 _FULL_TAG_BYTES = 16
+
+
+@define
+class CipherRules:
+    """What isn't known of the cipher, therefore switches.
+
+    Attributes:
+        gcm_iv_bytes: The length of an IV for GCM; 12 is near-certain (section 3.1).
+        gcm_tag_bits: The tag lengths that are taken (section 10, point 11).
+    """
+
+    gcm_iv_bytes: int = 12
+    gcm_tag_bits: frozenset[int] = frozenset({96, 104, 112, 120, 128})
+
+
+DEFAULT_RULES = CipherRules()
 
 
 class MalformedInput(ValueError):
@@ -47,6 +61,7 @@ def encrypt(  # noqa: PLR0913 - the cipher has these inputs
     iv: bytes | None,
     ad: bytes | None,
     tag_bits: int | None,
+    rules: CipherRules = DEFAULT_RULES,
 ) -> Sealed:
     """Encrypt *plain*.
 
@@ -54,9 +69,10 @@ def encrypt(  # noqa: PLR0913 - the cipher has these inputs
         material: The AES key.
         mode: "GCM" or "CBC".
         plain: What to encrypt.
-        iv: 12 bytes for GCM, 16 for CBC; random when absent.
+        iv: 12 bytes for GCM unless the rules differ, 16 for CBC; random when absent.
         ad: Additional authenticated data, GCM only.
-        tag_bits: Required for GCM, one of `GCM_TAG_BITS`.
+        tag_bits: Required for GCM.
+        rules: What is allowed.
 
     Raises:
         MalformedInput: A wrong mode or length.
@@ -64,9 +80,9 @@ def encrypt(  # noqa: PLR0913 - the cipher has these inputs
     if mode == "GCM":
         if tag_bits is None:
             raise MalformedInput("tag_len is required for GCM")
-        if tag_bits not in GCM_TAG_BITS:
+        if tag_bits not in rules.gcm_tag_bits:
             raise MalformedInput("invalid tag_len")
-        iv = _iv_of(iv, GCM_IV_BYTES)
+        iv = _iv_of(iv, rules.gcm_iv_bytes)
         sealed = AESGCM(material).encrypt(iv, plain, ad)
         split = len(plain)
         return Sealed(sealed[:split], iv, sealed[split : split + tag_bits // 8])
@@ -86,6 +102,7 @@ def decrypt(  # noqa: PLR0913 - the cipher has these inputs
     iv: bytes | None,
     ad: bytes | None,
     tag: bytes | None,
+    rules: CipherRules = DEFAULT_RULES,
 ) -> bytes:
     """Return the plaintext of *cipher*; the arguments mirror `encrypt`.
 
@@ -98,7 +115,9 @@ def decrypt(  # noqa: PLR0913 - the cipher has these inputs
     if mode == "GCM":
         if tag is None:
             raise MalformedInput("tag is required for GCM")
-        return _decrypt_gcm(material, cipher, _iv_of(iv, GCM_IV_BYTES), ad, tag)
+        if len(tag) * 8 not in rules.gcm_tag_bits:
+            raise MalformedInput("invalid tag length")
+        return _decrypt_gcm(material, cipher, _iv_of(iv, rules.gcm_iv_bytes), ad, tag)
     _expect_cbc(mode, ad)
     if not cipher or len(cipher) % CBC_IV_BYTES:
         raise MalformedInput("cipher is not a multiple of the block size")
@@ -113,11 +132,22 @@ def decrypt(  # noqa: PLR0913 - the cipher has these inputs
         raise WrongTag("invalid padding") from None
 
 
+def kcv(material: bytes) -> str:
+    """Return the key check value: 3 bytes of a block of zeros, encrypted, in hex."""
+    encryptor = Cipher(algorithms.AES(material), modes.ECB()).encryptor()  # noqa: S305 - the check value is defined so
+    return encryptor.update(bytes(16))[:3].hex()
+
+
+def kcv_cmac(material: bytes) -> str:
+    """Return the CMAC check value: 5 bytes over a block of zeros, in hex."""
+    mac = CMAC(algorithms.AES(material))
+    mac.update(bytes(16))
+    return mac.finalize()[:5].hex()
+
+
 def _decrypt_gcm(
     material: bytes, cipher: bytes, iv: bytes, ad: bytes | None, tag: bytes
 ) -> bytes:
-    if len(tag) * 8 not in GCM_TAG_BITS:
-        raise MalformedInput("invalid tag length")
     try:
         if len(tag) == _FULL_TAG_BYTES:
             return AESGCM(material).decrypt(iv, cipher + tag, ad)

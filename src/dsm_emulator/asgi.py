@@ -2,8 +2,8 @@
 
 The order: read the body, find out whose credential it is, let the faults have their say
 if there are any, ask the model under its lock, write the journal, answer. Requests
-below `/emulator/v1/` go to the control API; latency, faults and journal don't concern
-them.
+below `/emulator/v1/` go to the control API, which has a door of its own besides;
+latency, faults and journal don't concern them.
 """
 
 import asyncio
@@ -13,7 +13,8 @@ from collections.abc import MutableMapping
 from typing import Any, TypeAlias
 
 from dsm_emulator import control, rest
-from dsm_emulator.connection import CONNECTION, Connection
+from dsm_emulator.command import Host, Steered
+from dsm_emulator.connection import CONNECTION, CONTROL_NUMBER, Connection
 from dsm_emulator.delivery import Line, Receive, Send, send_whole
 from dsm_emulator.dsm import Dsm
 from dsm_emulator.faults import Subject
@@ -21,6 +22,7 @@ from dsm_emulator.faulty import Faulty, Outcome
 from dsm_emulator.headers import Header, RequestIds, profiling_header
 from dsm_emulator.http_message import Answer, Request
 from dsm_emulator.journal import Entry
+from dsm_emulator.keeper import Keeper
 
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -34,14 +36,24 @@ _LOG = logging.getLogger(__name__)
 class DsmApp:
     """A model as an ASGI application."""
 
-    def __init__(self, dsm: Dsm, control_token: str | None = None) -> None:
+    def __init__(
+        self,
+        dsm: Dsm,
+        control_token: str | None = None,
+        host: Host | None = None,
+        keeper: Keeper | None = None,
+    ) -> None:
         """Make the application.
 
         Args:
             dsm: The model.
             control_token: Opens the control API; without one there is none.
+            host: The server, for the control API.
+            keeper: Keeps the state, before anybody hears of a change.
         """
         self._dsm = dsm
+        self._steered = Steered(dsm, host)
+        self._keeper = keeper
         self._control_token = control_token
         self._request_ids = RequestIds()
 
@@ -66,14 +78,16 @@ class DsmApp:
             connection.peer_address,
             connection.number,
         )
-        if path.startswith(control.PREFIX):
+        is_control_door = connection.number == CONTROL_NUMBER
+        if is_control_door or path.startswith(control.PREFIX):
             await self._control(request, send)
         else:
             await self._serve(request, scope, Line(connection, receive, send))
 
     async def _control(self, request: Request, send: Send) -> None:
         with self._dsm.lock:
-            answer = control.answer(self._dsm, request, self._control_token)
+            answer = control.answer(self._steered, request, self._control_token)
+            self._keep()
         content_type, body = answer.body()
         await send_whole(send, answer.status, [(b"content-type", content_type)], body)
 
@@ -123,6 +137,7 @@ class DsmApp:
             with self._dsm.lock:
                 entered_ns = time.perf_counter_ns()
                 answer = rest.answer(self._dsm, request)
+                self._keep()
         except Exception:  # noqa: BLE001 - a bug of ours, and says so
             _LOG.exception("the emulator failed on %s %s", request.method, request.path)
             return Answer(500, text="Internal error of the emulator")
@@ -132,6 +147,10 @@ class DsmApp:
                 profiling_header(entered_ns - began_ns, ended_ns - entered_ns)
             )
         return answer
+
+    def _keep(self) -> None:
+        if self._keeper is not None:
+            self._keeper.keep_changes()
 
     def _record(
         self, request: Request, app_id: str | None, request_id: str, outcome: Outcome

@@ -40,6 +40,11 @@ class Clock:
         start_s = self._start_s
         return (time.time() if start_s is None else start_s) + self._moved_s
 
+    @property
+    def moved_s(self) -> float:
+        """How far it was moved, in all."""
+        return self._moved_s
+
     def advance(self, seconds: float) -> None:
         """Move forward, as if `seconds` had passed; backward if they are negative."""
         self._moved_s += seconds

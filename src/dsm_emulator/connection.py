@@ -12,6 +12,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # The key, in the extensions of the ASGI scope, under which a `Connection` stands.
 CONNECTION = "dsm_emulator.connection"
+# The number of connections at the door of the control API.
+CONTROL_NUMBER = 0
 # Lingering for no time makes the kernel send RST instead of FIN.
 _NO_LINGER = struct.pack("ii", 1, 0)
 

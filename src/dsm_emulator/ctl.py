@@ -1,7 +1,9 @@
 """The client of the control API: one command, one call, one JSON value."""
 
+import contextlib
 import json
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from dsm_emulator.folder import (
 
 
 _TIMEOUT_S = 10.0
+_RETRY_S = 0.02
 
 
 class ControlError(Exception):
@@ -34,7 +37,13 @@ class Call:
 
 
 class EmulatorProcess:
-    """A running emulator, as its folder describes it."""
+    """A running emulator, as its folder describes it.
+
+    Attributes:
+        key_name: The key that `serve` made.
+        app_id: The app that `serve` made for the plugin.
+        group_id: The group of that key.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Read the folder.
@@ -50,12 +59,16 @@ class EmulatorProcess:
             raise ControlError(f"no emulator is running in {folder}") from None
         self.key_name: str = described["key_name"]
         self.app_id: str = described["app_id"]
-        self.admin_app_id: str = described["admin_app_id"]
-        self._url: str = described["url"]
+        self.group_id: str = described["group_id"]
+        self._admin_app_id: str = described["admin_app_id"]
+        self._url: str = described["control_url"]
         self._ca_file: str | None = described["ca_file"]
 
     def ask(self, call: Call) -> Any:
         """Return what the emulator answers to *call*.
+
+        An API key in the answer goes into a file of the folder, and the file's name
+        takes its place.
 
         Raises:
             ControlError: It refuses, or can't be reached.
@@ -76,17 +89,31 @@ class EmulatorProcess:
             raise ControlError(f"no answer from {self._url}: {failed}") from None
         if answer.is_error:
             raise ControlError(f"{answer.status_code}: {answer.text}")
-        return answer.json()
+        shown = answer.json()
+        if isinstance(shown, dict) and "api_key" in shown:
+            return self._with_api_key_in_file(shown)
+        return shown
 
-    def reset_secret(self, *, admin: bool, migration_s: float | None) -> Any:
-        """Reset an app's secret, put the new API key into its file, tell which.
+    def restart(self, call: Call) -> Any:
+        """Do *call*, which restarts the emulator; return once it listens again.
 
         Raises:
-            ControlError: As in `ask`.
+            ControlError: As in `ask`; or it doesn't come back.
         """
-        app_id = self.admin_app_id if admin else self.app_id
-        body = {"app_id": app_id, "migration_s": migration_s}
-        answer = self.ask(Call("POST", "reset-secret", body))
-        path = self._folder / (ADMIN_API_KEY if admin else API_KEY)
-        write_private(path, answer["api_key"])
-        return {"app_id": app_id, "api_key_file": str(path)}
+        before = self.ask(call)
+        ends_s = time.monotonic() + _TIMEOUT_S
+        while time.monotonic() < ends_s:
+            # It refuses connections, or resets them, while it restarts.
+            with contextlib.suppress(ControlError):
+                after = self.ask(Call("GET", "status"))
+                if after["starts"] > before["starts"]:
+                    return {**before, "starts": after["starts"]}
+            time.sleep(_RETRY_S)
+        raise ControlError(f"{self._url} did not come back")
+
+    def _with_api_key_in_file(self, shown: dict[str, Any]) -> dict[str, Any]:
+        app_id = shown["app_id"]
+        names = {self.app_id: API_KEY, self._admin_app_id: ADMIN_API_KEY}
+        path = self._folder / names.get(app_id, f"{API_KEY}-{app_id}")
+        write_private(path, shown.pop("api_key"))
+        return {**shown, "api_key_file": str(path)}

@@ -7,70 +7,80 @@ thread at any time. Plain switches (`healthy`, `latency_ms`, `account.enabled`,
 does more with `keys` or `sessions` directly does so `with dsm.lock:`.
 """
 
-import threading
-
-from attrs import frozen
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from dsm_emulator import access, aes
-from dsm_emulator.account import Account, App, Group, Permission, Role
+from dsm_emulator.account import App, Permission, Role
+from dsm_emulator.aes import CipherRules
 from dsm_emulator.aes_options import AesOptions
+from dsm_emulator.answer_shape import Shape
+from dsm_emulator.approvals import Approvals
 from dsm_emulator.clock import Clock
-from dsm_emulator.credentials import Credential
+from dsm_emulator.demo_key import DemoKey
 from dsm_emulator.errors import DsmError, no_such_key
 from dsm_emulator.faults import Faults
 from dsm_emulator.headers import HeaderRules
 from dsm_emulator.journal import Journal
 from dsm_emulator.keystore import KeyStore
-from dsm_emulator.logins import Logins
-from dsm_emulator.sessions import DEFAULT_IDLE_S, Sessions
+from dsm_emulator.quota import Quota
+from dsm_emulator.service_rules import ServiceRules
+from dsm_emulator.sessions import DEFAULT_IDLE_S
 from dsm_emulator.sobject import KeyState, Sobject
 from dsm_emulator.sobject_request import SobjectRequest
 from dsm_emulator.state_table import Condition, Operation, StateTable
+from dsm_emulator.tenancy import Tenancy
 
 
 DEMO_KEY_NAME = "Kubernetes Secret Encryption Key"
-VERSION = "5.8.0"
+VERSION = "5.8.2919"
+API_VERSION = "v1"
 _USAGE = frozenset({Permission.ENCRYPT, Permission.DECRYPT})
 
 
-class Dsm:
+class Dsm(Tenancy):
     """A DSM with one account.
 
     Attributes:
-        lock: See the module.
-        clock: The time of everything here.
-        account: The account and its switches.
-        groups: By group id.
-        logins: The apps, and what happens to a lost session.
         keys: All security objects.
-        sessions: All bearer sessions; `sessions.idle_s` is `expires_in`.
         table: What is answered under which condition, cell by cell.
+        cipher: The rules of the cipher.
+        quota: How many operations are allowed.
+        shape: How answers look on the wire.
+        rules: What else is a switch.
+        approvals: The requests that wait for a quorum.
         faults: What goes wrong.
         journal: What was asked.
         healthy: Whether GET /sys/v1/health answers 204 or 503.
+        read_only: Whether calls that write are refused.
         latency_ms: How much later every answer comes.
         sends_request_id: Whether answers carry X-Request-Id.
         headers: Which other headers they carry.
+        tls_public_keys_der: The keys of the server's certificates, set by the server.
     """
 
     def __init__(
         self, *, clock: Clock | None = None, session_idle_s: float = DEFAULT_IDLE_S
     ) -> None:
-        self.lock = threading.RLock()
-        self.clock = Clock() if clock is None else clock
-        self.account = Account()
-        self.groups: dict[str, Group] = {}
-        self.keys = KeyStore(self.account, self.clock)
-        self.sessions = Sessions(self.clock, session_idle_s)
-        self.table = StateTable()
-        self.faults = Faults(self.clock)
         self.journal = Journal()
-        self.logins = Logins(self.sessions, self.clock, self.journal)
-        self._changes = 0
+        super().__init__(
+            Clock() if clock is None else clock, self.journal, session_idle_s
+        )
+        self.keys = KeyStore(self.account, self.clock)
+        self.table = StateTable()
+        self.cipher = CipherRules()
+        self.quota = Quota(self.clock)
+        self.shape = Shape()
+        self.rules = ServiceRules()
+        self.approvals = Approvals(self.clock)
+        self.faults = Faults(self.clock)
         self.healthy = True
+        self.read_only = False
         self.latency_ms = 0.0
         self.sends_request_id = True
         self.headers = HeaderRules()
+        self.tls_public_keys_der: list[bytes] = []
+        self._quorum_approved = False
         self.clock.on_move.append(self._settle)
 
     @property
@@ -81,10 +91,6 @@ class Dsm:
         """
         return self._changes + self.keys.changes
 
-    def _settle(self) -> None:
-        with self.lock:
-            self.keys.settle()
-
     @classmethod
     def with_demo_key(
         cls,
@@ -93,7 +99,7 @@ class Dsm:
         key_size: int = 256,
         clock: Clock | None = None,
         session_idle_s: float = DEFAULT_IDLE_S,
-    ) -> "DemoKey":
+    ) -> DemoKey:
         """Make a DSM in which a plugin can start at once.
 
         Args:
@@ -112,68 +118,6 @@ class Dsm:
             group_id=group.group_id,
         )
         return DemoKey(dsm=dsm, app=app, admin=admin, group=group, key=key)
-
-    # Apps and sessions.
-
-    def add_group(self, name: str) -> Group:
-        """Add a group of keys."""
-        with self.lock:
-            group = Group(name)
-            self.groups[group.group_id] = group
-            return group
-
-    def add_app(
-        self,
-        name: str,
-        *,
-        role: Role = Role.CRYPTO,
-        groups: dict[str, frozenset[Permission]] | None = None,
-        credential: Credential | None = None,
-    ) -> App:
-        """Add an app.
-
-        Args:
-            name: For people.
-            role: Admin or crypto.
-            groups: The permissions by group id.
-            credential: What logs it in; its `api_key` when absent.
-        """
-        with self.lock:
-            app = App(
-                name,
-                role=role,
-                groups=dict(groups or {}),
-                credential=credential or Credential(),
-            )
-            self.logins.apps[app.app_id] = app
-            self._changes += 1
-            return app
-
-    def client_trust(self) -> list[bytes]:
-        """Return the certificates (DER) that a TLS server accepts from clients."""
-        with self.lock:
-            return [
-                trusted
-                for app in self.logins.apps.values()
-                for trusted in app.credential.trusts
-            ]
-
-    def kill_sessions(self) -> int:
-        """End all sessions, as a restart of DSM does; return how many there were."""
-        with self.lock:
-            return self.sessions.end_all()
-
-    def reset_secret(self, app: App, migration_s: float | None = None) -> str:
-        """Give *app* a new secret and return the new API key.
-
-        Args:
-            app: Whose.
-            migration_s: For so many seconds the old key and its sessions stay good;
-                when absent they end at once.
-        """
-        with self.lock:
-            self.logins.reset_secret(app, migration_s)
-            return app.api_key
 
     # Keys; nothing here asks who is calling.
 
@@ -219,6 +163,33 @@ class Dsm:
                 creator_app_id=old.creator_app_id,
                 deactivate_rotated_key=deactivate_rotated_key,
             )
+
+    def replace(self, old: Sobject, old_new_name: str, new: Sobject) -> None:
+        """Move the name of *old* to *new*, and call *old* another name.
+
+        Raises:
+            DsmError: 400, 409.
+        """
+        with self.lock:
+            self.keys.replace(old, old_new_name, new)
+
+    def rename(self, key: Sobject, name: str) -> None:
+        """Give *key* another name.
+
+        Raises:
+            DsmError: 409.
+        """
+        with self.lock:
+            self.keys.rename(key, name)
+
+    def undo(self, key: Sobject) -> None:
+        """Undo the latest change of state of *key*, whatever the account's policy.
+
+        Raises:
+            DsmError: 400, 409.
+        """
+        with self.lock:
+            self.keys.undo(key)
 
     def enable(self, key: Sobject) -> None:
         """Enable *key*; its state stays."""
@@ -289,7 +260,13 @@ class Dsm:
                 self._expect_within(key.aes, mode, iv, tag_bits)
             try:
                 return aes.encrypt(
-                    material, mode, plain, iv=iv, ad=ad, tag_bits=tag_bits
+                    material,
+                    mode,
+                    plain,
+                    iv=iv,
+                    ad=ad,
+                    tag_bits=tag_bits,
+                    rules=self.cipher,
                 )
             except aes.MalformedInput as refused:
                 raise self._cell(
@@ -315,24 +292,53 @@ class Dsm:
         with self.lock:
             material = self._usable(app, key, Operation.DECRYPT)
             try:
-                return aes.decrypt(material, mode, cipher, iv=iv, ad=ad, tag=tag)
+                return aes.decrypt(
+                    material, mode, cipher, iv=iv, ad=ad, tag=tag, rules=self.cipher
+                )
             except aes.MalformedInput as refused:
                 raise self._cell(
                     Condition.MALFORMED, Operation.DECRYPT, str(refused)
                 ) from None
             except aes.WrongTag:
                 raise self._cell(
-                    Condition.WRONG_TAG, Operation.DECRYPT, Condition.WRONG_TAG.value
+                    Condition.WRONG_TAG,
+                    Operation.DECRYPT,
+                    self.table.text(Condition.WRONG_TAG),
                 ) from None
 
+    @contextmanager
+    def quorum_approved(self) -> Iterator[None]:
+        """Let operations through that a quorum has approved; the lock is held."""
+        with self.lock:
+            self._quorum_approved = True
+            try:
+                yield
+            finally:
+                self._quorum_approved = False
+
+    def _settle(self) -> None:
+        with self.lock:
+            self.keys.settle()
+
     def _usable(self, app: App, key: Sobject, operation: Operation) -> bytes:
-        group = self.groups[key.group_id]
+        group = self.groups.get(key.group_id)
         if not self.account.enabled or (
             self.account.trial_ends_s is not None
             and self.clock.now() >= self.account.trial_ends_s
         ):
             access.check(self.table, Condition.ACCOUNT_DISABLED, operation)
-        access.expect_usable(self.table, app, group, key, operation=operation)
+        if self.read_only:
+            access.check(self.table, Condition.READ_ONLY, operation)
+        access.expect_usable(
+            self.table,
+            app,
+            group,
+            key,
+            operation=operation,
+            approved=self._quorum_approved,
+        )
+        if not self.quota.take():
+            access.check(self.table, Condition.OVER_LIMIT, operation)
         if key.material is None:
             raise AssertionError("a key that is destroyed or deleted came through")
         return key.material
@@ -348,32 +354,3 @@ class Dsm:
 
     def _cell(self, condition: Condition, operation: Operation, text: str) -> DsmError:
         return access.refusal(self.table.status(condition, operation), text)
-
-
-@frozen
-class DemoKey:
-    """A DSM and what a plugin needs to use it.
-
-    Attributes:
-        dsm: The DSM.
-        app: The plugin's app, of role crypto, with ENCRYPT and DECRYPT.
-        admin: An app of role admin.
-        group: The group of the key.
-        key: An AES key.
-    """
-
-    dsm: Dsm
-    app: App
-    admin: App
-    group: Group
-    key: Sobject
-
-    @property
-    def api_key(self) -> str:
-        """The API key of the plugin's app."""
-        return self.app.api_key
-
-    @property
-    def admin_api_key(self) -> str:
-        """The API key of the admin app."""
-        return self.admin.api_key

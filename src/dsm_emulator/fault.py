@@ -87,6 +87,12 @@ class Fault:
             number = getattr(self, name)
             if number is not None and not 0 <= number < float("inf"):
                 raise ValueError(f"a fault's {name} is at least 0")
+        if self.status is not None and not 200 <= self.status <= 599:  # noqa: PLR2004
+            raise ValueError("a fault's status is from 200 to 599")
+        for name in ("retry_after", "location"):
+            header = getattr(self, name)
+            if header is not None and not (header.isascii() and header.isprintable()):
+                raise ValueError(f"a fault's {name} is printable ASCII")
 
     def told(self) -> dict[str, Any]:
         """Return the parameters that differ from their defaults, by name."""

@@ -43,11 +43,12 @@ class Change:
     before: Sobject
     change_id: str = attrs.field(factory=lambda: str(uuid.uuid4()))
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self, *, expires_s: float) -> dict[str, Any]:
         """Return the history item as DSM shows it."""
         return {
             "id": self.change_id,
             "created_at": basic_iso(self.made_s),
+            "expiry": basic_iso(expires_s),
             "state": {
                 "state": self.before.state.value,
                 "key_ops": list(self.before.key_ops),

@@ -7,7 +7,6 @@ a handshake with a bad certificate.
 
 import asyncio
 import contextlib
-import logging
 import socket
 import ssl
 import threading
@@ -19,7 +18,8 @@ from attrs import frozen
 from uvicorn.server import ServerState
 
 from dsm_emulator.asgi import DsmApp
-from dsm_emulator.connection import Connection, reset_on_close
+from dsm_emulator.connection import CONTROL_NUMBER, Connection, reset_on_close
+from dsm_emulator.door import Door, DoorState
 from dsm_emulator.fault_kinds import FaultKind
 from dsm_emulator.faults import Faults, Struck
 from dsm_emulator.journal import Journal
@@ -29,15 +29,16 @@ from dsm_emulator.tls import TlsForm
 
 # Longer than the clients under test keep theirs, so that clients close first.
 _KEEP_ALIVE_S = 120
-_BACKLOG = 512
-# After a failure to accept or to listen: too many open files, a port that was taken.
-_RETRY_S = 1.0
 # How long to wait for a client's half of the end of TLS; most servers don't wait.
 _TLS_SHUTDOWN_S = 1.0
 _TLS_FORMS: dict[FaultKind, TlsForm] = {
     FaultKind(form.value): form for form in TlsForm if form is not TlsForm.GOOD
 }
-_LOG = logging.getLogger(__name__)
+_CONTROL_HOST = "127.0.0.1"
+_STATES: dict[FaultKind | None, DoorState] = {
+    FaultKind.REFUSE: DoorState.SHUT,
+    FaultKind.STALL_ACCEPT: DoorState.UNATTENDED,
+}
 
 
 @frozen
@@ -46,15 +47,19 @@ class Site:
 
     Attributes:
         app: The application.
-        host: The address.
-        port: 0 takes a free one.
+        hosts: The addresses.
+        port: 0 takes a free one, the same for all.
+        control_port: For the control API alone, on the loopback: what goes wrong at
+            the others doesn't concern it, or else nobody could end it. 0 takes a free
+            one; None is: no such door.
         context: How to present itself in TLS; None speaks plain HTTP.
         numbers: The numbers of the connections to come.
     """
 
     app: DsmApp
-    host: str
+    hosts: tuple[str, ...]
     port: int
+    control_port: int | None
     context: Callable[[TlsForm], ssl.SSLContext] | None
     faults: Faults
     journal: Journal
@@ -66,6 +71,7 @@ class Listening:
 
     Attributes:
         port: Where it listens.
+        control_port: Where the control API is reached whatever goes wrong, if anywhere.
     """
 
     def __init__(self, site: Site) -> None:
@@ -75,12 +81,14 @@ class Listening:
             OSError: The port is taken.
         """
         self._site = site
-        self._listener: socket.socket | None = bind(site.host, site.port)
-        self.port: int = self._listener.getsockname()[1]
+        self._doors = _doors(site, self._accept)
+        self.port = next(iter(self._doors.values())).port
+        self._control_door = self._open_control_door()
+        control_door = self._control_door
+        self.control_port = None if control_door is None else control_door.port
         self._config = _config(site.app)
         self._state = ServerState()
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._accepts = False
         self._next_look: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
         self._quits: asyncio.Event
@@ -96,6 +104,19 @@ class Listening:
         self._loop.call_soon_threadsafe(self._quits.set)
         self._thread.join()
 
+    def set_dead(self, host: str, *, is_dead: bool) -> None:
+        """Shut the door at *host*, or give it back; connections that stand stay.
+
+        Raises:
+            KeyError: There is no such door.
+        """
+        self._doors[host].is_dead = is_dead
+        self._look_soon()
+
+    def accepts(self, host: str) -> bool:
+        """Return whether somebody attends the door at *host* at this moment."""
+        return self._doors[host].accepts
+
     def _run(self) -> None:
         asyncio.run(self._serve())
 
@@ -104,14 +125,30 @@ class Listening:
         self._quits = asyncio.Event()
         with self._site.faults.watched_by(self._look_soon):
             self._look()
+            if self._control_door is not None:
+                self._control_door.become(DoorState.OPEN)
             self._listens.set()
             await self._quits.wait()
         if self._next_look is not None:
             self._next_look.cancel()
-        self._close_listener()
+        for door in self._doors.values():
+            door.shut()
+        if self._control_door is not None:
+            self._control_door.shut()
         await self._end_all()
 
-    # The listener, open or not.
+    # The doors, open or not.
+
+    def _open_control_door(self) -> Door | None:
+        port = self._site.control_port
+        if port is None:
+            return None
+        try:
+            return Door(_CONTROL_HOST, port, self._accept_control)
+        except OSError:
+            for door in self._doors.values():
+                door.close_unattended()
+            raise
 
     def _look_soon(self) -> None:
         # The loop may have stopped in the meantime.
@@ -119,7 +156,7 @@ class Listening:
             self._loop.call_soon_threadsafe(self._look)
 
     def _look(self) -> None:
-        """Do what the faults want of the listener, now and when the first one ends."""
+        """Do what the faults want of the doors, now and when the first one ends."""
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
@@ -128,58 +165,13 @@ class Listening:
         wanted, for_s = self._site.faults.of_listener()
         if for_s is not None:
             self._next_look = self._loop.call_later(for_s, self._look)
-        if wanted is FaultKind.REFUSE:
-            self._close_listener()
-        elif wanted is FaultKind.STALL_ACCEPT:
-            self._open_listener()
-            self._pause()
-        else:
-            self._open_listener()
-            self._accept_from_now_on()
-
-    def _look_again_later(self) -> None:
-        if self._next_look is not None:
-            self._next_look.cancel()
-        self._next_look = self._loop.call_later(_RETRY_S, self._look)
-
-    def _open_listener(self) -> None:
-        if self._listener is not None:
-            return
-        try:
-            self._listener = bind(self._site.host, self.port)
-        except OSError as failed:
-            _LOG.warning("can't listen on port %d again: %s", self.port, failed)
-            self._look_again_later()
-
-    def _close_listener(self) -> None:
-        self._pause()
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-
-    def _accept_from_now_on(self) -> None:
-        if self._listener is not None and not self._accepts:
-            self._loop.add_reader(self._listener, self._accept, self._listener)
-            self._accepts = True
-
-    def _pause(self) -> None:
-        if self._listener is not None and self._accepts:
-            self._loop.remove_reader(self._listener)
-        self._accepts = False
+        state = _STATES.get(wanted, DoorState.OPEN)
+        for door in self._doors.values():
+            door.become(state)
 
     # A connection, until HTTP begins.
 
-    def _accept(self, listener: socket.socket) -> None:
-        try:
-            connection, _ = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as failed:
-            _LOG.warning("can't accept a connection: %s", failed)
-            self._pause()
-            self._look_again_later()
-            return
-        connection.settimeout(0)
+    def _accept(self, connection: socket.socket) -> None:
         number = next(self._site.numbers)
         self._site.journal.connections["accepted"] += 1
         faults = self._site.faults
@@ -189,6 +181,14 @@ class Listening:
             reset_on_close(connection)
             connection.close()
             return
+        self._begin_soon(connection, number, struck)
+
+    def _accept_control(self, connection: socket.socket) -> None:
+        self._begin_soon(connection, CONTROL_NUMBER, None)
+
+    def _begin_soon(
+        self, connection: socket.socket, number: int, struck: Struck | None
+    ) -> None:
         task = self._loop.create_task(self._begin(connection, number, struck))
         self._handshakes.add(task)
 
@@ -240,26 +240,18 @@ class Listening:
             others = asyncio.all_tasks() - {asyncio.current_task()}
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
-
-    Raises:
-        OSError: The port is taken.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only where the protocol is named; without it each answer
-    # waits 40 ms for a delayed acknowledgement.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+def _doors(site: Site, accept: Callable[[socket.socket], None]) -> dict[str, Door]:
+    doors: dict[str, Door] = {}
+    port = site.port
     try:
-        # A stopped server's connections linger in TIME_WAIT; `start` wants the port.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-        listener.settimeout(0)
+        for host in site.hosts:
+            doors[host] = Door(host, port, accept)
+            port = doors[host].port
     except OSError:
-        listener.close()
+        for door in doors.values():
+            door.close_unattended()
         raise
-    return listener
+    return doors
 
 
 def _config(app: DsmApp) -> uvicorn.Config:

@@ -7,67 +7,21 @@ connection proved, and the client's address. The callers hold `Dsm.lock`.
 import binascii
 from collections import Counter
 from collections.abc import Iterable
-from enum import StrEnum
 from ipaddress import ip_address, ip_network
-
-from attrs import define
 
 from dsm_emulator import signed_jwt
 from dsm_emulator.account import App
 from dsm_emulator.clock import Clock
-from dsm_emulator.errors import NO_SUCH_SESSION, DsmError
+from dsm_emulator.errors import DsmError
 from dsm_emulator.failed_keys import FailedKeys
 from dsm_emulator.journal import Journal
+from dsm_emulator.login_rules import (
+    JwtSubject,
+    JwtTransport,
+    LoginRules,
+    SessionCertificate,
+)
 from dsm_emulator.sessions import Session, Sessions
-
-
-class SessionCertificate(StrEnum):
-    """What a bearer call of an app with a client certificate has to present."""
-
-    SAME = "same"
-    REGISTERED = "registered"
-    NONE = "none"
-
-
-class JwtTransport(StrEnum):
-    """How a JWT is sent to session/auth."""
-
-    BEARER = "bearer"
-    BASIC = "basic"
-
-
-class JwtSubject(StrEnum):
-    """By what the subject of a JWT names the app."""
-
-    APP_ID = "app-id"
-    NAME = "name"
-
-
-@define
-class LoginRules:
-    """What isn't known of logins, therefore switches (sections 1.2 to 1.4).
-
-    Attributes:
-        bad_credential_status: For a wrong key, certificate or JWT, or a disabled app.
-        bad_credential_text: The same answer's text.
-        no_credential_text: For a call without any credential; 401.
-        lost_session_text: For a session that isn't there; the status is
-            `Logins.lost_session_status`.
-        address_status: For a client whose address the app's policy doesn't list.
-        session_certificate: What later bearer calls present; DSM's pages say: the
-            certificate.
-        jwt_transport: Bearer `<JWT>`, or Basic of `<app id>:<JWT>`.
-        jwt_subject: Whether a JWT's subject is the app's id or its name.
-    """
-
-    bad_credential_status: int = 401
-    bad_credential_text: str = "Invalid credentials"
-    no_credential_text: str = "Authentication required"
-    lost_session_text: str = NO_SUCH_SESSION
-    address_status: int = 403
-    session_certificate: SessionCertificate = SessionCertificate.SAME
-    jwt_transport: JwtTransport = JwtTransport.BEARER
-    jwt_subject: JwtSubject = JwtSubject.APP_ID
 
 
 class Logins:
@@ -186,8 +140,10 @@ class Logins:
         self.sessions.end_at(app.app_id, until_s)
 
     def _opened(self, app: App, certificate_der: bytes | None) -> Session:
-        bound = certificate_der if app.credential.needs_certificate else None
-        return self.sessions.open(app.app_id, bound)
+        session = self.sessions.open(app.app_id)
+        if app.credential.needs_certificate:
+            session.certificate_der = certificate_der
+        return session
 
     def _by_key(
         self,

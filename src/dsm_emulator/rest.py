@@ -1,142 +1,64 @@
-"""DSM's REST API over the model: which call is which; sessions, health and the cipher.
+"""DSM's REST API over the model: which call is which.
 
-Nearly every call, and each hot one, is found by one dictionary look-up. `rest_keys` has
-the calls about keys; those whose path carries a kid go through its second table.
+Nearly every call, and each hot one, is found by one dictionary look-up; those whose
+path carries an id are found by its folder. What a call does stands in `rest_cipher`,
+`rest_keys` and the other modules of that name.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
-from dsm_emulator import rest_keys
-from dsm_emulator.dsm import VERSION, Dsm
-from dsm_emulator.errors import DsmError, bad_request
-from dsm_emulator.http_message import Answer, Request
-from dsm_emulator.sessions import Session
-from dsm_emulator.wire import (
-    decode_object,
-    encode_base64,
-    optional_bytes,
-    optional_int,
-    optional_str,
-    required_bytes,
-    required_str,
+from dsm_emulator import (
+    rest_approvals,
+    rest_apps,
+    rest_batch,
+    rest_cipher,
+    rest_groups,
+    rest_key_list,
+    rest_keys,
+    rest_service,
+    rest_sessions,
 )
-
-
-_NO_CONTENT = Answer(204)
+from dsm_emulator.answer_shape import ErrorForm
+from dsm_emulator.dsm import Dsm
+from dsm_emulator.errors import DsmError
+from dsm_emulator.http_message import Answer, Request
+from dsm_emulator.rest_call import Call, not_found
 
 
 def answer(dsm: Dsm, request: Request) -> Answer:
     """Return what DSM answers to *request*; refusals are answers too."""
-    call = _CALLS.get((request.method, request.path))
     try:
-        if call is not None:
-            return call(dsm, request)
-        if request.path.startswith(rest_keys.KID_PREFIX):
-            return rest_keys.answer_for_kid(dsm, request)
+        call = CALLS.get((request.method, request.path)) or _call_in_folder(request)
+        given = call(dsm, request)
     except DsmError as refused:
-        return Answer.of_refusal(refused)
-    return Answer(404, text="Not found")
+        given = Answer.of_refusal(refused)
+    shape = dsm.shape
+    if shape.unknown_fields or shape.error_form is not ErrorForm.TEXT:
+        return shape.of_answer(given)
+    return given
 
 
-# The service itself.
+def _call_in_folder(request: Request) -> Call:
+    for folder, call in _FOLDERS.items():
+        if request.path.startswith(folder):
+            return call
+    raise not_found()
 
 
-def _health(dsm: Dsm, _: Request) -> Answer:
-    return _NO_CONTENT if dsm.healthy else Answer(503, text="Service unavailable")
-
-
-def _version(_: Dsm, __: Request) -> Answer:
-    shown = {"version": VERSION, "api_version": "v1", "server_mode": "Software"}
-    return Answer(200, json=shown)
-
-
-# Sessions.
-
-
-def _auth(dsm: Dsm, request: Request) -> Answer:
-    return _session_opened(dsm, dsm.logins.log_in(*request.caller))
-
-
-def _refresh(dsm: Dsm, request: Request) -> Answer:
-    dsm.logins.session_of(*request.caller)
-    return _NO_CONTENT
-
-
-def _reauth(dsm: Dsm, request: Request) -> Answer:
-    return _session_opened(dsm, dsm.logins.log_in_again(*request.caller))
-
-
-def _terminate(dsm: Dsm, request: Request) -> Answer:
-    dsm.sessions.end(dsm.logins.session_of(*request.caller).token)
-    return _NO_CONTENT
-
-
-def _session_opened(dsm: Dsm, session: Session) -> Answer:
-    opened = {
-        "token_type": "Bearer",
-        "expires_in": int(dsm.sessions.idle_s),
-        "access_token": session.token,
-        "entity_id": session.app_id,
-    }
-    return Answer(200, json=opened)
-
-
-# The cipher.
-
-
-def _encrypt(dsm: Dsm, request: Request) -> Answer:
-    app = dsm.logins.authenticate(*request.caller)
-    body = decode_object(request.body)
-    if required_str(body, "alg") != "AES":
-        raise bad_request("the emulator knows AES alone")
-    plain = required_bytes(body, "plain")
-    iv = optional_bytes(body, "iv")
-    ad = optional_bytes(body, "ad")
-    tag_bits = optional_int(body, "tag_len")
-    mode = required_str(body, "mode")
-    key = rest_keys.described_key(dsm, body.get("key"), request.connection)
-    try:
-        sealed = dsm.encrypt(app, key, mode, plain, iv=iv, ad=ad, tag_bits=tag_bits)
-    except DsmError as refused:
-        return Answer.of_refusal(refused, key.kid)
-    shown = {
-        "kid": key.kid,
-        "cipher": encode_base64(sealed.cipher),
-        "iv": encode_base64(sealed.iv),
-    }
-    if sealed.tag is not None:
-        shown["tag"] = encode_base64(sealed.tag)
-    return Answer(200, json=shown, kid=key.kid)
-
-
-def _decrypt(dsm: Dsm, request: Request) -> Answer:
-    app = dsm.logins.authenticate(*request.caller)
-    body = decode_object(request.body)
-    if optional_str(body, "alg") not in {None, "AES"}:
-        raise bad_request("the emulator knows AES alone")
-    cipher = required_bytes(body, "cipher")
-    iv = optional_bytes(body, "iv")
-    ad = optional_bytes(body, "ad")
-    tag = optional_bytes(body, "tag")
-    mode = required_str(body, "mode")
-    key = rest_keys.described_key(dsm, body.get("key"), request.connection)
-    try:
-        plain = dsm.decrypt(app, key, mode, cipher, iv=iv, ad=ad, tag=tag)
-    except DsmError as refused:
-        return Answer.of_refusal(refused, key.kid)
-    return Answer(
-        200, json={"kid": key.kid, "plain": encode_base64(plain)}, kid=key.kid
-    )
-
-
-_CALLS: dict[tuple[str, str], Callable[[Dsm, Request], Answer]] = {
-    ("POST", "/crypto/v1/encrypt"): _encrypt,
-    ("POST", "/crypto/v1/decrypt"): _decrypt,
-    ("POST", "/sys/v1/session/auth"): _auth,
-    ("POST", "/sys/v1/session/refresh"): _refresh,
-    ("POST", "/sys/v1/session/reauth"): _reauth,
-    ("POST", "/sys/v1/session/terminate"): _terminate,
-    ("GET", "/sys/v1/health"): _health,
-    ("GET", "/sys/v1/version"): _version,
+CALLS: Mapping[tuple[str, str], Call] = {
+    **rest_cipher.CALLS,
+    **rest_service.CALLS,
+    **rest_sessions.CALLS,
     **rest_keys.CALLS,
+    **rest_key_list.CALLS,
+    **rest_batch.calls(answer),
+    **rest_apps.CALLS,
+    **rest_groups.CALLS,
+    **rest_approvals.CALLS,
+}
+_FOLDERS: Mapping[str, Call] = {
+    rest_keys.FOLDER: rest_keys.answer_for_kid,
+    rest_apps.FOLDER: rest_apps.answer_for_id,
+    rest_groups.FOLDER: rest_groups.answer_for_id,
+    rest_approvals.FOLDER: rest_approvals.answers_for_id(answer),
 }

@@ -57,7 +57,7 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._by_token)
 
-    def open(self, app_id: str, certificate_der: bytes | None = None) -> Session:
+    def open(self, app_id: str) -> Session:
         """Start a session for *app_id*."""
         now_s = self._clock.now()
         # Transient leftovers would pile up in a long run; logins are rare.
@@ -68,7 +68,6 @@ class Sessions:
             app_id=app_id,
             last_used_s=now_s,
             opened_s=now_s,
-            certificate_der=certificate_der,
         )
         self.add(session)
         return session

@@ -18,9 +18,12 @@ switch:
 | malformed (mode, IV, tag length) | 400 | 400 | - |
 | wrong tag | - | 400 | - |
 | IV from the caller, `random_iv` | 400 | - | - |
-| account disabled | 403 | 403 | - |
+| account disabled, trial over | 403 | 403 | - |
+| more operations than are allowed | 429 | 429 | - |
+| read-only mode | 200 | 200 | 503 |
 
-"look-up" stands for keys/info and for all management calls.
+"look-up" stands for keys/info and for all management calls; in the last row for those
+that write. The texts are assumed too.
 """
 
 from enum import StrEnum
@@ -53,6 +56,8 @@ class Condition(StrEnum):
     WRONG_TAG = "decryption failed"
     CALLER_IV = "iv must not be given for this sobject"
     ACCOUNT_DISABLED = "account is disabled"
+    OVER_LIMIT = "operation limit is exceeded"
+    READ_ONLY = "cluster is in read-only mode"
 
 
 _DEFAULTS: dict[Condition, tuple[int, int, int]] = {
@@ -69,7 +74,29 @@ _DEFAULTS: dict[Condition, tuple[int, int, int]] = {
     Condition.WRONG_TAG: (OK, 400, OK),
     Condition.CALLER_IV: (400, OK, OK),
     Condition.ACCOUNT_DISABLED: (403, 403, OK),
+    Condition.OVER_LIMIT: (429, 429, OK),
+    Condition.READ_ONLY: (OK, OK, 503),
 }
+_LOOKED_UP = frozenset(
+    {
+        Condition.DESTROYED,
+        Condition.NO_PERMISSION,
+        Condition.FOREIGN_GROUP,
+        Condition.READ_ONLY,
+    }
+)
+# Those cells that decide anything: an encryption has no wrong tag, and so on.
+CELLS = tuple(
+    (condition, operation)
+    for condition in Condition
+    for operation in Operation
+    if (operation is not Operation.LOOK_UP or condition in _LOOKED_UP)
+    and (condition, operation)
+    not in {
+        (Condition.WRONG_TAG, Operation.ENCRYPT),
+        (Condition.CALLER_IV, Operation.DECRYPT),
+    }
+)
 # Without material, or with data that don't verify, there is nothing to answer 200 with.
 _NEVER_OK = frozenset({Condition.DESTROYED, Condition.MALFORMED, Condition.WRONG_TAG})
 
@@ -83,6 +110,7 @@ class StateTable:
             for condition, row in _DEFAULTS.items()
             for operation, status in zip(Operation, row, strict=True)
         }
+        self._texts = {condition: condition.value for condition in Condition}
 
     def status(self, condition: Condition, operation: Operation) -> int:
         """Return what *operation* answers under *condition*; 200 is: go ahead."""
@@ -101,3 +129,11 @@ class StateTable:
         ):
             raise ValueError(f"{condition.name} can't answer 200")
         self._cells[condition, operation] = status
+
+    def text(self, condition: Condition) -> str:
+        """Return how a refusal under *condition* is worded."""
+        return self._texts[condition]
+
+    def set_text(self, condition: Condition, text: str) -> None:
+        """Word the refusals under *condition* in another way."""
+        self._texts[condition] = text

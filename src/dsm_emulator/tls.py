@@ -50,20 +50,20 @@ class Tls:
 
     def __init__(
         self,
-        host: str,
+        hosts: tuple[str, ...],
         clients: ClientCertificates = ClientCertificates.OPTIONAL,
         authority: trustme.CA | None = None,
     ) -> None:
         """Make the certificates.
 
         Args:
-            host: A name or address of the server besides those of the loopback.
+            hosts: Names and addresses of the server besides those of the loopback.
             clients: Whether to ask clients for a certificate.
             authority: An old CA; a new one when absent.
         """
-        self.authority = authority or trustme.CA(organization_name=_ORGANIZATION)
+        self.authority = authority or new_authority()
         self._clients = clients
-        self._hosts = tuple(dict.fromkeys((*HOSTS, host)))
+        self._hosts = tuple(dict.fromkeys((*HOSTS, *hosts)))
         self._leaf = self.authority.issue_cert(*self._hosts)
         self._trusted_clients: tuple[bytes, ...] = ()
         self._contexts: dict[TlsForm, ssl.SSLContext] = {}
@@ -138,3 +138,8 @@ class Tls:
         self.authority.configure_trust(context)
         for certificate_der in self._trusted_clients:
             context.load_verify_locations(cadata=certificate_der)
+
+
+def new_authority() -> trustme.CA:
+    """Return a new CA."""
+    return trustme.CA(organization_name=_ORGANIZATION)

@@ -7,6 +7,9 @@ from typing import Any
 from dsm_emulator.errors import bad_request
 
 
+_FROM_URL_SAFE = str.maketrans("-_", "+/")
+
+
 def encode_base64(value: bytes) -> str:
     """Return *value* in the standard alphabet, padded."""
     return binascii.b2a_base64(value, newline=False).decode("ascii")
@@ -32,8 +35,17 @@ def decode_base64(text: str, field: str) -> bytes:
     return value
 
 
-def decode_object(body: bytes) -> dict[str, Any]:
+class LooseBody(dict[str, Any]):
+    """A body whose base64 may be url-safe or unpadded, as a switch has it."""
+
+
+def decode_object(body: bytes, *, loose_base64: bool = False) -> dict[str, Any]:
     """Return the JSON object in *body*; no body at all is an empty object.
+
+    Args:
+        body: The body of a request.
+        loose_base64: Whether `optional_bytes` and `required_bytes` of the object take
+            url-safe and unpadded base64.
 
     Raises:
         DsmError: 400, not JSON or not an object.
@@ -46,6 +58,21 @@ def decode_object(body: bytes) -> dict[str, Any]:
         raise bad_request("request body is not JSON") from None
     if not isinstance(value, dict):
         raise bad_request("request body is not a JSON object")
+    return LooseBody(value) if loose_base64 else value
+
+
+def decode_list(body: bytes) -> list[Any]:
+    """Return the JSON array in *body*.
+
+    Raises:
+        DsmError: 400, not JSON or not an array.
+    """
+    try:
+        value = json.loads(body)
+    except ValueError:
+        raise bad_request("request body is not JSON") from None
+    if not isinstance(value, list):
+        raise bad_request("request body is not a JSON array")
     return value
 
 
@@ -104,7 +131,7 @@ def optional_bytes(body: dict[str, Any], field: str) -> bytes | None:
         DsmError: 400, not a string of strict base64.
     """
     text = optional_str(body, field)
-    return None if text is None else decode_base64(text, field)
+    return None if text is None else _decoded(body, text, field)
 
 
 def required_bytes(body: dict[str, Any], field: str) -> bytes:
@@ -113,7 +140,14 @@ def required_bytes(body: dict[str, Any], field: str) -> bytes:
     Raises:
         DsmError: 400, absent or not a string of strict base64.
     """
-    return decode_base64(required_str(body, field), field)
+    return _decoded(body, required_str(body, field), field)
+
+
+def _decoded(body: dict[str, Any], text: str, field: str) -> bytes:
+    if isinstance(body, LooseBody):
+        text = text.translate(_FROM_URL_SAFE).rstrip("=")
+        text += "=" * (-len(text) % 4)
+    return decode_base64(text, field)
 
 
 def _wrong_type(field: str, wanted: str) -> Exception:

@@ -5,6 +5,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from dsm_emulator.cli import main
+from dsm_emulator.command_table import COMMANDS
 
 
 @contextmanager
@@ -109,13 +111,131 @@ def test_ctl_rekeys_and_disables_by_name_and_kid(ctl: Callable[..., Any]) -> Non
 
 
 def test_ctl_arms_and_clears_faults(ctl: Callable[..., Any], folder: Path) -> None:
-    ctl("fault", "status", "--status", "503", "--path", "/sys/v1/health")
+    ctl("fault", "unavailable", "--path", "/sys/v1/health")
     ctl("fault", "set-field", "--field", "version", "--value", '{"a": 1}')
     assert call(folder, "GET", "/sys/v1/health").status_code == 503
     assert call(folder, "GET", "/sys/v1/version").json()["version"] == {"a": 1}
     assert len(ctl("faults")) == 2
     ctl("clear-faults")
     assert call(folder, "GET", "/sys/v1/health").status_code == 204
+
+
+def test_ctl_moves_the_clock(ctl: Callable[..., Any]) -> None:
+    before_s = ctl("clock")["seconds"]
+    assert ctl("clock", "+3h")["seconds"] >= before_s + 10_800
+    assert ctl("clock", "3h", "--back")["seconds"] < before_s + 10_000
+
+
+def test_ctl_sets_switches_by_json_or_text(ctl: Callable[..., Any]) -> None:
+    assert ctl("switch", "key-undo-window", "60") == {"key-undo-window": 60.0}
+    assert ctl("switch", "key-undo-window", "null") == {"key-undo-window": None}
+    assert ctl("switch", "error-form", "json") == {"error-form": "json"}
+    assert ctl("switch", "error-form", "text") == {"error-form": "text"}
+
+
+def test_ctl_withdraws_and_grants_by_name_of_the_app(ctl: Callable[..., Any]) -> None:
+    assert ctl("withdraw", "--permissions", "ENCRYPT")["groups"]
+    assert ctl("withdraw")["groups"] == {}
+    granted = ctl("grant", "--permissions", "ENCRYPT, decrypt")
+    assert list(granted["groups"].values()) == [["DECRYPT", "ENCRYPT"]]
+
+
+def test_ctl_makes_an_app_whose_key_goes_into_a_file(
+    ctl: Callable[..., Any], folder: Path
+) -> None:
+    made = ctl("create-app", "other")
+    path = Path(made["api_key_file"])
+    assert path.parent == folder
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    opened = call(folder, "POST", "/sys/v1/session/auth", path.name).json()
+    assert opened["entity_id"] == made["app_id"]
+
+
+def test_ctl_makes_an_app_for_a_certificate_that_it_wrote(
+    ctl: Callable[..., Any], folder: Path, emulator: dict[str, Any]
+) -> None:
+    files = ctl("client-certificate", "my-node")
+    made = ctl("create-app", "node", "--certificate", files["certificate_file"])
+    context = ssl.create_default_context(cafile=emulator["ca_file"])
+    context.load_cert_chain(files["certificate_file"], files["key_file"])
+    assert stat.S_IMODE(Path(files["key_file"]).stat().st_mode) == 0o600
+    opened = httpx.post(
+        emulator["url"] + "/sys/v1/session/auth", verify=context, trust_env=False
+    )
+    assert opened.json()["entity_id"] == made["app_id"]
+
+
+@pytest.mark.parametrize("name", ["../x", "ca", "", ".x", "a/b", "x" * 65])
+def test_ctl_writes_certificates_under_harmless_names_alone(
+    ctl: Callable[..., Any], name: str
+) -> None:
+    assert "a name has" in ctl("client-certificate", name, status=1)
+
+
+def test_ctl_tells_of_a_file_that_is_not_there(ctl: Callable[..., Any]) -> None:
+    complaint = ctl("create-app", "x", "--certificate", "/nowhere", status=1)
+    assert "No such file" in complaint
+
+
+def test_ctl_restarts_and_comes_back(ctl: Callable[..., Any], folder: Path) -> None:
+    token = call(folder, "POST", "/sys/v1/session/auth").json()["access_token"]
+    before = ctl("status")["starts"]
+    assert ctl("restart") == {"starts": before + 1, "lost_sessions": 0}
+    bearer = {"headers": {"Authorization": f"Bearer {token}"}}
+    assert refresh(folder, **bearer) == 204
+    assert ctl("restart", "--lose-sessions")["lost_sessions"] >= 1
+    assert refresh(folder, **bearer) == 401
+
+
+def refresh(folder: Path, **more: Any) -> int:
+    described = json.loads((folder / "emulator.json").read_text())
+    return httpx.post(
+        described["url"] + "/sys/v1/session/refresh",
+        verify=ssl.create_default_context(cafile=described["ca_file"]),
+        trust_env=False,
+        **more,
+    ).status_code
+
+
+def test_ctl_without_persistence_has_nothing_to_save(ctl: Callable[..., Any]) -> None:
+    assert "--persist" in ctl("save", status=1)
+
+
+def test_ctl_kills_an_address_that_is_listened_on_alone(
+    ctl: Callable[..., Any],
+) -> None:
+    assert "doesn't listen" in ctl("kill-address", "127.0.0.2", status=1)
+    assert "doesn't listen" in ctl("revive-address", "127.0.0.2", status=1)
+
+
+def test_ctl_kills_and_revives_the_second_address(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answers(described: dict[str, Any]) -> bool:
+        port = described["url"].rpartition(":")[2]
+        context = ssl.create_default_context(cafile=described["ca_file"])
+        url = f"https://127.0.0.2:{port}/sys/v1/health"
+        try:
+            httpx.get(url, verify=context, trust_env=False)
+        except httpx.TransportError:
+            return False
+        return True
+
+    with serving(tmp_path, "--also", "127.0.0.2") as (_, described):
+        assert answers(described)
+        assert main(["ctl", "--dir", str(tmp_path), "kill-address", "127.0.0.2"]) == 0
+        wait_until(lambda: not answers(described))
+        assert main(["ctl", "--dir", str(tmp_path), "revive-address", "127.0.0.2"]) == 0
+        wait_until(lambda: answers(described))
+    capsys.readouterr()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait for a condition that another process brings about."""
+    ends_s = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < ends_s
+        time.sleep(0.01)
 
 
 def test_ctl_shows_journal_and_counters(
@@ -136,7 +256,7 @@ def test_ctl_sets_latency_and_kills_sessions(
 
 
 @pytest.mark.parametrize(
-    ("option", "name"), [([], "api-key"), (["--admin"], "admin-api-key")]
+    ("option", "name"), [([], "api-key"), (["--app", "admin"], "admin-api-key")]
 )
 def test_ctl_puts_a_reset_secret_into_its_file(
     ctl: Callable[..., Any], folder: Path, option: list[str], name: str
@@ -206,6 +326,64 @@ def test_plain_http_and_a_configuration_for_the_go_plugin(tmp_path: Path) -> Non
         }
 
 
+def test_state_outlives_the_process(tmp_path: Path) -> None:
+    with serving(tmp_path, "--persist") as (process, first):
+        ca = (tmp_path / "ca.pem").read_bytes()
+        api_key = (tmp_path / "api-key").read_text()
+        assert main(["ctl", "--dir", str(tmp_path), "rekey"]) == 0
+        token = call(tmp_path, "POST", "/sys/v1/session/auth").json()["access_token"]
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+    bearer = {"headers": {"Authorization": f"Bearer {token}"}}
+    with serving(tmp_path, "--persist") as (_, second):
+        assert (tmp_path / "ca.pem").read_bytes() == ca
+        assert (tmp_path / "api-key").read_text() == api_key
+        assert refresh(tmp_path, **bearer) == 204
+        assert second["app_id"] == first["app_id"]
+        assert second["kid"] != first["kid"]
+    with serving(tmp_path, "--persist", "--lose-sessions") as (_, third):
+        assert refresh(tmp_path, **bearer) == 401
+        assert third["kid"] == second["kid"]
+    with serving(tmp_path) as (_, fourth):
+        assert fourth["kid"] != second["kid"]
+
+
+def test_change_outlives_a_crash(tmp_path: Path) -> None:
+    with serving(tmp_path, "--persist") as (process, first):
+        assert main(["ctl", "--dir", str(tmp_path), "rekey"]) == 0
+        process.kill()
+        process.wait(timeout=20)
+    with serving(tmp_path, "--persist") as (_, second):
+        assert second["kid"] != first["kid"]
+        assert main(["ctl", "--dir", str(tmp_path), "save"]) == 0
+    for name in ("state.json", "ca-key.pem"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["state.json", "ca-key.pem"])
+def test_damaged_folder_is_refused_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with serving(tmp_path, "--persist"):
+        pass
+    (tmp_path / name).write_text("damaged")
+    assert main(["serve", "--dir", str(tmp_path), "--persist"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("emulator: ")
+    assert str(tmp_path / name) in line
+    assert (tmp_path / name).read_text() == "damaged"
+
+
+def test_key_that_is_gone_is_no_obstacle_to_a_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(tmp_path, "--persist"):
+        assert main(["ctl", "--dir", str(tmp_path), "rename", "--to", "other"]) == 0
+    with serving(tmp_path, "--persist") as (_, described):
+        assert described["kid"] is None
+    capsys.readouterr()
+
+
 def test_taken_port_is_one_line(
     emulator: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,6 +409,10 @@ def test_folder_that_is_open_to_others_is_refused(
         ["serve", "--dir", "x", "--socket", "/run/kms.sock"],
         ["ctl", "--dir", "x"],
         ["ctl", "--dir", "x", "enable", "--kid", "a", "--name", "b"],
+        ["ctl", "--dir", "x", "rename"],
+        ["ctl", "--dir", "x", "latency", "soon"],
+        ["serve", "--dir", "x", "--lose-sessions"],
+        ["serve", "--dir", "x", "--client-certificates", "maybe"],
     ],
 )
 def test_wrong_usage_is_2(arguments: list[str]) -> None:
@@ -239,12 +421,24 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
     assert ended.value.code == 2
 
 
-def test_help_says_that_the_state_is_not_kept(
+def test_help_says_when_the_state_is_not_kept(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
-    assert "in memory alone" in capsys.readouterr().out
+    assert "Without --persist the state lives in memory" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_help_says_what_each_command_does(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["ctl", "--dir", "x", name, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert COMMANDS[name].help[1:] in shown
+    for parameter in COMMANDS[name].parameters:
+        assert parameter.help in shown
 
 
 def test_help_and_ctl_do_without_the_extra() -> None:

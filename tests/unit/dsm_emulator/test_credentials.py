@@ -7,7 +7,7 @@ from dsm_emulator import Clock, DemoKey
 from dsm_emulator.account import App
 from dsm_emulator.credentials import AuthType, Credential, TrustedCa, certificate_der
 from dsm_emulator.errors import DsmError
-from dsm_emulator.logins import SessionCertificate
+from dsm_emulator.login_rules import SessionCertificate
 
 
 AUTHORITY = issue("authority", days=900)

@@ -136,7 +136,8 @@ def test_list_hides_destroyed_and_deleted_keys_unless_asked(
 
 
 @pytest.mark.parametrize(
-    "params", [{"limit": "x"}, {"offset": "-1"}, {"sort": "name"}, {"sort": "age:asc"}]
+    "params",
+    [{"limit": "x"}, {"offset": "-1"}, {"sort": "name:up"}, {"sort": "age:asc"}],
 )
 def test_malformed_list_is_400(client: httpx.Client, params: dict[str, str]) -> None:
     assert client.get(KEYS, params=params).status_code == 400

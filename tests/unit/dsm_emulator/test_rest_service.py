@@ -141,7 +141,7 @@ def test_body_above_the_cap_is_413(client: httpx.Client) -> None:
 def test_bug_of_the_emulator_says_so(
     client: httpx.Client, demo: DemoKey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    del demo.dsm.groups[demo.group.group_id]
+    del demo.dsm.cipher
     answer = client.post(
         "/crypto/v1/encrypt",
         json={"key": {"name": "kek"}, "alg": "AES", "mode": "GCM", "plain": ""},

@@ -70,6 +70,13 @@ def test_destroyed_key_is_not_rotated(demo: DemoKey, clock: Clock) -> None:
     assert len(list(demo.dsm.keys)) == 1
 
 
+def test_rekey_may_set_another_policy(admin: httpx.Client, demo: DemoKey) -> None:
+    body = {"name": "kek", "rotation_policy": {"interval_days": 7}}
+    new = admin.post("/crypto/v1/keys/rekey", json=body).json()
+    assert new["rotation_policy"]["interval_days"] == 7
+    assert "rotation_policy" not in admin.post(INFO, json={"kid": demo.key.kid}).json()
+
+
 def test_policy_that_is_taken_away_rotates_no_more(demo: DemoKey, clock: Clock) -> None:
     let_rotate(demo)
     demo.dsm.keys.set_rotation_policy(demo.key, None)

@@ -37,6 +37,17 @@ def is_refused(server: EmulatorServer) -> bool:
     return False
 
 
+def is_reset(server: EmulatorServer) -> bool:
+    # The reset may come even before `connect` returns.
+    try:
+        with socket.create_connection(("127.0.0.1", server.port), 5) as connection:
+            connection.sendall(b"no TLS at all")
+            connection.recv(1)
+    except ConnectionResetError:
+        return True
+    return False
+
+
 def fresh(server: EmulatorServer, timeout_s: float = 5.0) -> httpx.Response:
     context = ssl.create_default_context(cafile=server.ca_file)
     return httpx.get(
@@ -89,7 +100,7 @@ def test_server_can_start_while_it_refuses(demo: DemoKey) -> None:
 def test_port_that_was_taken_meanwhile_is_tried_again(
     demo: DemoKey, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dsm_emulator.listening._RETRY_S", 0.01)
+    monkeypatch.setattr("dsm_emulator.door.RETRY_S", 0.01)
     demo.dsm.faults.add(Fault("refuse"))
     until(lambda: is_refused(server))
     with socket.socket() as other:
@@ -106,7 +117,7 @@ def test_stalled_accept_lets_a_client_connect_and_wait(
 ) -> None:
     demo.dsm.faults.add(Fault("stall-accept"))
     # The loop has to hear of it before the next client comes.
-    until(lambda: not listens(server))
+    until(lambda: not server.accepts())
     with pytest.raises(httpx.TimeoutException):
         fresh(server, 0.1)
     assert demo.dsm.journal.connections["accepted"] == 0
@@ -116,21 +127,11 @@ def test_stalled_accept_lets_a_client_connect_and_wait(
         assert answer.result(timeout=10).status_code == 204
 
 
-def listens(server: EmulatorServer) -> bool:
-    assert server._listening is not None
-    return server._listening._accepts
-
-
 def test_connection_is_reset_once_it_stands(
     demo: DemoKey, server: EmulatorServer
 ) -> None:
     demo.dsm.faults.add(Fault("reset-on-accept", count=1))
-    # The reset may come even before `connect` returns.
-    with (
-        pytest.raises(ConnectionResetError),
-        socket.create_connection(("127.0.0.1", server.port), 5) as connection,
-    ):
-        connection.recv(1)
+    assert is_reset(server)
     assert fresh(server).status_code == 204
 
 
@@ -138,10 +139,7 @@ def test_fault_is_for_the_connection_of_its_number(
     demo: DemoKey, server: EmulatorServer
 ) -> None:
     demo.dsm.faults.add(Fault("reset-on-accept", connection=2))
-    assert fresh(server).status_code == 204
-    with pytest.raises(httpx.ConnectError):
-        fresh(server)
-    assert fresh(server).status_code == 204
+    assert [is_reset(server) for _ in range(3)] == [False, True, False]
 
 
 def test_request_fault_is_for_the_connection_of_its_number(
@@ -243,37 +241,63 @@ async def test_idle_connection_is_closed_after_a_while_and_not_before(
     await writer.wait_closed()
 
 
-def test_second_address_can_die_alone(demo: DemoKey, server: EmulatorServer) -> None:
-    with EmulatorServer(demo.dsm, "127.0.0.2", authority=server.authority) as second:
+def test_second_address_can_die_alone(demo: DemoKey) -> None:
+    with EmulatorServer(demo.dsm, more_hosts=("127.0.0.2",)) as server:
         context = ssl.create_default_context(cafile=server.ca_file)
 
-        def answers(url: str) -> bool:
+        def answers(host: str) -> bool:
+            url = server.url_at(host) + HEALTH
             try:
-                httpx.get(url + HEALTH, verify=context, trust_env=False)
+                httpx.get(url, verify=context, trust_env=False)
             except httpx.ConnectError:
                 return False
             return True
 
-        assert [answers(one.url) for one in (server, second)] == [True, True]
-        second.stop()
-        assert [answers(one.url) for one in (server, second)] == [True, False]
+        assert answers("127.0.0.1")
+        assert answers("127.0.0.2")
+        server.kill_address("127.0.0.2")
+        until(lambda: not answers("127.0.0.2"))
+        assert answers("127.0.0.1")
+        # Other faults don't wake it up.
+        demo.dsm.faults.add(Fault("status", status=503))
+        demo.dsm.faults.clear()
+        assert not answers("127.0.0.2")
+        server.revive_address("127.0.0.2")
+        until(lambda: answers("127.0.0.2"))
+        with pytest.raises(ValueError, match="listen"):
+            server.kill_address("127.0.0.3")
+
+
+def test_second_address_that_is_taken_frees_the_first(
+    demo: DemoKey, server: EmulatorServer
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.2", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        other = EmulatorServer(demo.dsm, port=port, more_hosts=("127.0.0.2",))
+        with pytest.raises(OSError, match="in use"):
+            other.start()
+    with other:
+        assert other.port == port
 
 
 def test_too_many_open_files_is_a_pause(
-    demo: DemoKey, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dsm_emulator.listening._RETRY_S", 0.01)
+    monkeypatch.setattr("dsm_emulator.door.RETRY_S", 0.01)
     assert server._listening is not None
     failed = threading.Event()
-    accept = server._listening._accept
+    door = server._listening._doors["127.0.0.1"]
+    listener = door._listener
 
     class Exhausted:
         def accept(self) -> None:
+            door._listener = listener
             failed.set()
             raise OSError(24, "Too many open files")
 
-    server._listening._loop.call_soon_threadsafe(
-        accept, cast("socket.socket", Exhausted())
-    )
+    door._listener = cast("socket.socket", Exhausted())
+    server._listening._loop.call_soon_threadsafe(door._accept)
     assert failed.wait(10)
     assert fresh(server).status_code == 204

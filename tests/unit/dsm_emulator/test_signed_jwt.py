@@ -1,16 +1,17 @@
 import base64
 from typing import Any
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.unit.dsm_emulator.proofs import issue, make_jwt, public_der
 
 from dsm_emulator import Clock, DemoKey
-from dsm_emulator.account import App
+from dsm_emulator.account import App, Permission
 from dsm_emulator.credentials import AuthType, Credential
 from dsm_emulator.errors import DsmError
-from dsm_emulator.logins import JwtSubject, JwtTransport
+from dsm_emulator.login_rules import JwtSubject, JwtTransport
 from dsm_emulator.signed_jwt import JwtCredential
 
 
@@ -166,3 +167,21 @@ def test_signing_key_is_rsa_or_ec() -> None:
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     with pytest.raises(ValueError, match="RSA"):
         JwtCredential(frozenset(), {"k": der})
+
+
+def test_token_opens_a_session_on_the_wire(
+    stranger: httpx.Client, demo: DemoKey, clock: Clock
+) -> None:
+    app = jwt_app(demo)
+    demo.dsm.grant(app, demo.group, frozenset({Permission.ENCRYPT}))
+    token = make_jwt(EC, claims(app, clock), algorithm="ES256")
+    opened = stranger.post(
+        "/sys/v1/session/auth", headers={"Authorization": f"Bearer {token}"}
+    ).json()
+    shown = stranger.post(
+        "/crypto/v1/keys/info",
+        json={"name": "kek"},
+        headers={"Authorization": f"Bearer {opened['access_token']}"},
+    ).json()
+    assert opened["entity_id"] == app.app_id
+    assert shown["effective_key_policy"] == {"key_ops": ["ENCRYPT"]}
