@@ -50,12 +50,12 @@ class Disturbance:
 
 
 def _on(kind: str, *paths: str | None, **more: Any) -> Disturbance:
-    return Disturbance(({"kind": kind} | more,), paths or (None,))
+    return Disturbance(({"name": kind} | more,), paths or (None,))
 
 
 def _anew(kind: str) -> Disturbance:
     """Return one of connecting, which connections that stand would not meet."""
-    return Disturbance(({"kind": kind}, {"kind": "reset", "count": 100}))
+    return Disturbance(({"name": kind}, {"name": "reset", "count": 100}))
 
 
 def _status(status: int, **more: Any) -> Disturbance:
@@ -158,7 +158,7 @@ class Control:
             finally:
                 os.kill(self._pid, signal.SIGCONT)
         elif action == "kill-sessions":
-            await self.ask("POST", "kill-sessions")
+            await self.ask("kill-sessions")
         elif action == "rekey":
             await self.key("rekey")
         elif action == "new-secret":
@@ -172,8 +172,9 @@ class Control:
 
     async def _replace_api_key(self) -> None:
         """Give the app another API key, the old one being good for a while."""
-        body = {"app_id": self._app_id, "migration_s": MIGRATION_S}
-        answer = await self.ask("POST", "reset-secret", body)
+        answer = await self.ask(
+            "reset-secret", app=self._app_id, migration_seconds=MIGRATION_S
+        )
         # As a careful operator does it: nobody reads half of it.
         draft = self._folder / "api-key.draft"
         draft.touch(0o600)
@@ -182,11 +183,10 @@ class Control:
 
     async def key(self, action: str) -> None:
         """Change the key that bears the name."""
-        body = {"action": action, "name": self._key_name}
-        await self.ask("POST", "key", body)
+        await self.ask(action, name=self._key_name)
 
-    async def ask(self, method: str, path: str, body: object = None) -> Any:
-        """Ask until there is an answer: the faults may hit this connection, too.
+    async def ask(self, command: str, /, **arguments: Any) -> Any:
+        """Give a command until it is answered: faults may hit this connection, too.
 
         Raises:
             TimeoutError: There was none for 30 s.
@@ -195,7 +195,7 @@ class Control:
         async with asyncio.timeout(_CONTROL_S):
             while True:
                 with contextlib.suppress(httpx.TransportError):
-                    answer = await self._client.request(method, path, json=body)
+                    answer = await self._client.post(command, json=arguments)
                     return answer.raise_for_status().json()
                 await asyncio.sleep(0.1)
 
@@ -235,10 +235,10 @@ class Troublemaker:
             for fault in chosen.faults:
                 # They end by themselves: one may keep us from saying so.
                 limits = {"seconds": seconds} | ({"path": path} if path else {})
-                await self.control.ask("POST", "faults", limits | fault)
+                await self.control.ask("fault", **limits | fault)
             if chosen.action is None:
                 await asyncio.sleep(seconds)
             else:
                 await self.control.act(chosen.action, seconds)
         finally:
-            await self.control.ask("DELETE", "faults")
+            await self.control.ask("clear-faults")

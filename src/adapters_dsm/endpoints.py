@@ -93,6 +93,7 @@ class Endpoints:
         self._telemetry = telemetry
         self._aside: set[asyncio.Task[None]] = set()
         self._keeping_up: asyncio.Task[None] | None = None
+        self._closed = False
         self.nodes = nodes
         self.best = nodes[0]
         self.several = len(nodes) > 1
@@ -156,7 +157,7 @@ class Endpoints:
     def look_around(self) -> None:
         """Look at open nodes and after sessions, beside the calls; at each look."""
         self._look_at_open_ones()
-        if self._keeping_up is None:
+        if self._keeping_up is None and not self._closed:
             self._keeping_up = self._later(self._keep_up())
 
     async def renew(self) -> None:
@@ -167,6 +168,7 @@ class Endpoints:
 
     async def aclose(self) -> None:
         """End every session, within 2 s, and all connections; raises nothing."""
+        self._closed = True
         for task in list(self._aside):
             task.cancel()
         await asyncio.gather(*self._aside, return_exceptions=True)
@@ -187,6 +189,8 @@ class Endpoints:
         self._telemetry.emit(EndpointBack(endpoint=node.authority))
 
     def _look_at_open_ones(self) -> None:
+        if self._closed:
+            return
         for node in self.nodes:
             if node.breaker.is_due and node.looked_at is None:
                 node.looked_at = self._later(self._look_at(node))

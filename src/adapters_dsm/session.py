@@ -175,11 +175,16 @@ class Sessions:
             self._later(self._log_out(session))
 
     def renew(self) -> None:
-        """Let the next call log in anew; calls in flight go on."""
+        """Let the next call log in anew; calls in flight go on.
+
+        A session whose credential is no longer at hand is kept: DSM may not have taken
+        the new one, and then there would be none.
+        """
         session = self._current
+        if session is None or self._credentials.latest != session.credential:
+            return
         self._current = None
-        if session is not None:
-            self._later(self._log_out(session))
+        self._later(self._log_out(session))
 
     async def aclose(self) -> None:
         """End the current session, within 2 s, and every task; raises nothing."""

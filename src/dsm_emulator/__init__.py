@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from dsm_emulator.dsm import Dsm
     from dsm_emulator.fault import Fault
     from dsm_emulator.fault_kinds import FaultKind
+    from dsm_emulator.fault_names import fault_named
     from dsm_emulator.server import EmulatorServer
     from dsm_emulator.state_table import Condition, Operation
+    from dsm_emulator.tls import ClientCertificates
 
 __all__ = [
+    "ClientCertificates",
     "Clock",
     "Condition",
     "DemoKey",
@@ -26,9 +29,11 @@ __all__ = [
     "Fault",
     "FaultKind",
     "Operation",
+    "fault_named",
 ]
 
 _HOMES = {
+    "ClientCertificates": "tls",
     "Clock": "clock",
     "Condition": "state_table",
     "DemoKey": "demo_key",
@@ -37,6 +42,7 @@ _HOMES = {
     "Fault": "fault",
     "FaultKind": "fault_kinds",
     "Operation": "state_table",
+    "fault_named": "fault_names",
 }
 
 

@@ -1,6 +1,7 @@
 """Commands: the journal, the clock, the switches, and the server itself."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -119,20 +120,19 @@ def _restart(steered: Steered, given: Arguments) -> Any:
     return {"starts": steered.server().starts, "lost_sessions": killed}
 
 
-def _kill_address(steered: Steered, given: Arguments) -> Any:
-    try:
-        steered.server().kill_address(given["address"])
-    except ValueError as wrong:
-        raise DsmError(404, str(wrong)) from None
-    return {"dead": given["address"]}
+def _set_address(*, is_dead: bool) -> Callable[[Steered, Arguments], Any]:
+    def run(steered: Steered, given: Arguments) -> Any:
+        server, address = steered.server(), given["address"]
+        try:
+            if is_dead:
+                server.kill_address(address)
+            else:
+                server.revive_address(address)
+        except ValueError as wrong:
+            raise DsmError(404, str(wrong)) from None
+        return {"address": address, "dead": is_dead}
 
-
-def _revive_address(steered: Steered, given: Arguments) -> Any:
-    try:
-        steered.server().revive_address(given["address"])
-    except ValueError as wrong:
-        raise DsmError(404, str(wrong)) from None
-    return {"alive": given["address"]}
+    return run
 
 
 def _client_certificate(steered: Steered, given: Arguments) -> Any:
@@ -181,13 +181,13 @@ COMMANDS = (
     Command(
         "kill-address",
         "let one address refuse connections",
-        _kill_address,
+        _set_address(is_dead=True),
         (_ADDRESS,),
     ),
     Command(
         "revive-address",
         "let it accept connections again",
-        _revive_address,
+        _set_address(is_dead=False),
         (_ADDRESS,),
     ),
     Command(

@@ -253,7 +253,7 @@ class Faults:
 
     def _end_what_is_over(self) -> None:
         with self._lock:
-            ends_s = [armed.until_s for armed in self._armed if armed.until_s]
+            ends_s = [a.until_s for a in self._armed if a.until_s is not None]
         if ends_s and min(ends_s) <= (now_s := self._clock.now()):
             self._disarm(
                 lambda armed: armed.until_s is not None and armed.until_s <= now_s

@@ -264,6 +264,8 @@ async def test_a_key_that_dsm_does_not_know_yet_costs_no_call(
         write(path, app.api_key[:40])
         for _ in range(3):
             await look(provider, adapters)
+        # The watcher wants a fresh session when it is in doubt: there is none to get.
+        await provider.renew()
         await rotation.some_calls()
         assert emulated.dsm.journal.failed_logins.total() == 1, "tried by a timer alone"
         assert replacements(adapters) == 0

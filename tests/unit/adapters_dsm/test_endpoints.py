@@ -433,7 +433,9 @@ async def test_renew_and_close_reach_all(
         await provider.renew()
         await until(lambda: first.logouts == good.logouts == 1)
         await provider.aclose()
+        adapters.clock.ahead_s += 1000
         assert isinstance(await failure(provider, adapters), ProviderUnreachable)
+        assert not provider._endpoints._aside, "nothing goes on after the end"
 
 
 async def test_a_decrypt_goes_to_another_too(

@@ -164,6 +164,57 @@ async def test_a_deadline_after_real_errors_raises_the_last_of_them(
         await run(clock, slow, 3)
 
 
+def elsewhere(error: KmsError | None = None) -> AttemptFailed:
+    failure = failed(error or ProviderUnreachable("x"), answered=False)
+    failure.elsewhere = True
+    return failure
+
+
+async def run_at(clock: SkippingClock, call: Calls, endpoints: int) -> str:
+    retries = Retries(clock, Longest())
+    return await retries.run(call, clock.in_s(3), endpoints)
+
+
+async def test_another_endpoint_is_tried_at_once_and_over_any_connection(
+    clock: SkippingClock,
+) -> None:
+    call = Calls(elsewhere())
+    assert await run_at(clock, call, 2) == "done"
+    assert clock.slept == [0.0]
+    assert [attempt.fresh for attempt in call.attempts] == [False, False]
+
+
+async def test_another_endpoint_is_tried_whatever_the_error(
+    clock: SkippingClock,
+) -> None:
+    assert await run_at(clock, Calls(elsewhere(KeyNotFound("x"))), 2) == "done"
+    with pytest.raises(KeyNotFound):
+        await run_at(clock, Calls(failed(KeyNotFound("x"))), 2)
+
+
+async def test_the_last_endpoint_has_its_waits_again(clock: SkippingClock) -> None:
+    call = Calls(elsewhere(), failed(answered=False))
+    assert await run_at(clock, call, 2) == "done"
+    assert clock.slept == [0.0, 0.1]
+    assert call.attempts[2].fresh
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "shares_s"), [(1, [1.8, 1.0]), (2, [1.5, 1.8]), (3, [1.0, 1.5])]
+)
+async def test_time_is_left_for_every_endpoint(
+    clock: SkippingClock, endpoints: int, shares_s: list[float]
+) -> None:
+    """The first try's share of 3 s, and the second's if the first failed at once."""
+    call = Calls(elsewhere())
+    now = clock.monotonic()
+    await run_at(clock, call, endpoints)
+    first, second = (attempt.ends_at - now for attempt in call.attempts)
+    assert first == pytest.approx(shares_s[0], abs=0.1)
+    if endpoints > 1:
+        assert second == pytest.approx(shares_s[1], abs=0.1)
+
+
 async def test_retry_after_is_honoured(clock: SkippingClock) -> None:
     throttled = failed(ProviderThrottling("x"), retry_after_s=1.5)
     call = Calls(throttled)

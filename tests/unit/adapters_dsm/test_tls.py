@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.unit.adapters_dsm.proofs import DAY, NOW
 from tests.unit.adapters_dsm.support import (
     KID,
     Adapters,
@@ -16,12 +20,9 @@ from tests.unit.adapters_dsm.support import (
 )
 
 from adapters_dsm import tls
+from adapters_dsm.failures import classify
 from adapters_dsm.tls import bare_context, build_context
-from kms_core.errors import ProviderUntrusted
-
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from kms_core.errors import CredentialRefused, ProviderUntrusted
 
 
 @pytest.fixture
@@ -163,3 +164,70 @@ async def test_an_intermediate_in_ca_file_is_an_anchor(
     async with RawServer(answer_well, issuing) as server:
         provider = adapters.open(server.url, ca_file=ca_file)
         assert (await provider.describe(deadline=adapters.clock.in_s(3))).kid == KID
+
+
+def client_pem(bits: int) -> bytes:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a node")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + DAY)
+        .sign(key, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    return certificate.public_bytes(encoding) + key.private_bytes(
+        encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def test_our_certificate_is_loaded_and_its_key_comes_into_no_folder(
+    ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    load = ssl.SSLContext.load_cert_chain
+
+    def note(context: ssl.SSLContext, certfile: str) -> None:
+        loaded.append(str(Path(certfile).readlink()))
+        load(context, certfile)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", note)
+    build_context(ca_file, {}, client_pem(2048))
+    assert loaded == ["/memfd:client-certificate (deleted)"]
+
+
+def test_a_certificate_that_openssl_does_not_take_is_a_refused_credential(
+    ca_file: Path,
+) -> None:
+    with pytest.raises(CredentialRefused, match="OpenSSL does not take it") as caught:
+        build_context(ca_file, {}, client_pem(2048)[:900])
+    assert "PRIVATE KEY" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", CredentialRefused),
+        ("SSLV3_ALERT_BAD_CERTIFICATE", CredentialRefused),
+        ("SSLV3_ALERT_CERTIFICATE_EXPIRED", CredentialRefused),
+        ("SSLV3_ALERT_CERTIFICATE_REVOKED", CredentialRefused),
+        ("SSLV3_ALERT_CERTIFICATE_UNKNOWN", CredentialRefused),
+        ("SSLV3_ALERT_UNSUPPORTED_CERTIFICATE", CredentialRefused),
+        ("TLSV1_ALERT_UNKNOWN_CA", CredentialRefused),
+        ("TLSV1_ALERT_ACCESS_DENIED", CredentialRefused),
+        ("TLSV1_ALERT_PROTOCOL_VERSION", ProviderUntrusted),
+        ("SSLV3_ALERT_HANDSHAKE_FAILURE", ProviderUntrusted),
+        ("WRONG_VERSION_NUMBER", ProviderUntrusted),
+        (None, ProviderUntrusted),
+    ],
+)
+def test_alerts_about_our_certificate_are_told_from_other_failures(
+    reason: str | None, expected: type[Exception]
+) -> None:
+    failure = ssl.SSLError()
+    failure.reason = reason  # type: ignore[assignment]
+    assert type(classify(failure, "login at dsm.test")) is expected

@@ -16,6 +16,7 @@ import pytest
 
 from dsm_emulator.cli import main
 from dsm_emulator.command_table import COMMANDS
+from dsm_emulator.ctl import Call, ControlError, EmulatorProcess
 
 
 @contextmanager
@@ -195,6 +196,17 @@ def refresh(folder: Path, **more: Any) -> int:
         trust_env=False,
         **more,
     ).status_code
+
+
+def test_ctl_says_when_the_emulator_does_not_come_back(
+    folder: Path, emulator: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dsm_emulator.ctl._TIMEOUT_S", 0.05)
+    process = EmulatorProcess(folder)
+    answers = {"restart": {"starts": 7}, "status": {"starts": 7}}
+    monkeypatch.setattr(process, "ask", lambda call: answers[call.path])
+    with pytest.raises(ControlError, match="did not come back"):
+        process.restart(Call("POST", "restart"))
 
 
 def test_ctl_without_persistence_has_nothing_to_save(ctl: Callable[..., Any]) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from dsm_emulator import Fault, FaultKind
+from dsm_emulator import Clock, Fault, FaultKind
 from dsm_emulator.defects import spoil
 from dsm_emulator.faults import Faults, Subject
 
@@ -22,6 +22,13 @@ INFO = "/crypto/v1/keys/info"
         {"kind": "set-field"},
         {"kind": "status", "status": 500, "body": "no-such-form"},
         {"kind": "reset", "count": 0},
+        {"kind": "latency", "ms": -1},
+        {"kind": "latency", "ms": float("nan")},
+        {"kind": "refuse", "seconds": -1},
+        {"kind": "status", "status": 99},
+        {"kind": "redirect", "location": "https://x/\r\nSet-Cookie: a"},
+        {"kind": "status", "status": 429, "retry_after": "\u00e9"},
+        {"kind": "disconnect", "stage": "nowhere"},
     ],
 )
 def test_fault_that_says_too_little_is_refused(fields: dict[str, Any]) -> None:
@@ -70,6 +77,38 @@ def test_first_stand_in_wins_and_the_next_is_not_spent() -> None:
     assert second.stand_in is not None
     assert (first.stand_in.status, second.stand_in.status) == (500, 502)
     assert (first.delay_s, second.delay_s) == (0.05, 0.02)
+
+
+def test_fault_ends_with_its_time_and_lets_go_what_hangs(clock: Clock) -> None:
+    faults = Faults(clock)
+    faults.add(Fault("hang", seconds=10))
+    (released,) = faults.before(Subject(INFO)).hangs
+    clock.advance(9)
+    assert faults.of_listener() == (None, 1.0)
+    assert not released.done()
+    clock.advance(1)
+    assert faults.of_listener() == (None, None)
+    assert released.done()
+
+
+def test_watchers_hear_of_changes_and_of_moved_time(clock: Clock) -> None:
+    faults = Faults(clock)
+    heard: list[int] = []
+    with faults.watched_by(lambda: heard.append(1)):
+        faults.add(Fault("refuse"))
+        faults.clear()
+        faults.clear()
+        clock.advance(1)
+    clock.advance(1)
+    faults.add(Fault("refuse"))
+    assert len(heard) == 3
+
+
+def test_fault_is_for_one_connection() -> None:
+    faults = Faults()
+    faults.add(Fault("status", status=500, connection=3))
+    struck = [faults.before(Subject(INFO, connection=n)).stand_in for n in (1, 3)]
+    assert [fault is not None for fault in struck] == [False, True]
 
 
 def test_defect_waits_for_an_answer() -> None:

@@ -1,3 +1,4 @@
+import base64
 import contextlib
 import socket
 import ssl
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dsm_emulator import DemoKey, EmulatorServer
 
@@ -137,3 +140,44 @@ def test_client_that_goes_amid_its_body_is_no_request(
         )
     assert get(server).is_success
     assert demo.dsm.journal.count() == 1
+
+
+def test_bug_of_the_emulator_is_a_500_and_in_the_log(
+    server: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("dsm_emulator.rest.answer", fail)
+    answer = get(server)
+    assert answer.status_code == 500
+    assert "a bug" not in answer.text
+    assert "the emulator failed on GET /sys/v1/version" in caplog.text
+
+
+def test_body_that_is_too_large_is_refused(server: EmulatorServer) -> None:
+    answer = httpx.post(
+        f"{server.url}/crypto/v1/encrypt",
+        content=bytes(600 * 1024),
+        verify=ssl.create_default_context(cafile=server.ca_file),
+        trust_env=False,
+    )
+    assert answer.status_code == 413
+
+
+def test_public_key_of_the_server_is_that_of_its_certificate(
+    server: EmulatorServer,
+) -> None:
+    shown = get(server, "/sys/v1/tls_public_keys").json()
+    context = ssl.create_default_context(cafile=server.ca_file)
+    with (
+        socket.create_connection(("127.0.0.1", server.port)) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        der = secure.getpeercert(binary_form=True)
+    assert der is not None
+    spki = x509.load_der_x509_certificate(der).public_key()
+    expected = spki.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert expected in [base64.b64decode(key["spki"]) for key in shown]

@@ -282,8 +282,27 @@ def test_second_address_that_is_taken_frees_the_first(
         assert other.port == port
 
 
-def test_too_many_open_files_is_a_pause(
-    server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+def test_port_of_the_control_api_that_is_taken_frees_the_other(demo: DemoKey) -> None:
+    with EmulatorServer(demo.dsm, control_token="t") as server:
+        url = server.control_url
+        assert url is not None
+        server.stop()
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("127.0.0.1", int(url.rpartition(":")[2])))
+            taken.listen()
+            with pytest.raises(OSError, match="in use"):
+                server.start()
+        server.start()
+        assert fresh(server).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(24, "Too many open files"), BlockingIOError(), ConnectionAbortedError()],
+)
+def test_failure_to_accept_is_a_pause_at_most(
+    server: EmulatorServer, monkeypatch: pytest.MonkeyPatch, error: OSError
 ) -> None:
     monkeypatch.setattr("dsm_emulator.door.RETRY_S", 0.01)
     assert server._listening is not None
@@ -295,7 +314,7 @@ def test_too_many_open_files_is_a_pause(
         def accept(self) -> None:
             door._listener = listener
             failed.set()
-            raise OSError(24, "Too many open files")
+            raise error
 
     door._listener = cast("socket.socket", Exhausted())
     server._listening._loop.call_soon_threadsafe(door._accept)

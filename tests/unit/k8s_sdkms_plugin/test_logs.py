@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
+from adapters_dsm.events import (
+    CredentialDoubted,
+    CredentialReplaced,
+    EndpointBack,
+    EndpointLeft,
+)
 from adapters_dsm.settings import Secret
 from k8s_sdkms_plugin.config.model import LogFormat, LogLevel
 from k8s_sdkms_plugin.logs import LogTelemetry, LogWriter
@@ -224,6 +230,10 @@ def test_dates_are_shown_in_utc(pipe: Pipe) -> None:
         (standing("starting", "DSM-UNREACHABLE"), "warning"),
         (standing("denied", "KEY-DISABLED"), "warning"),
         (Unexpected(where="watcher", what="ValueError at x:1"), "error"),
+        (CredentialDoubted(setting="api_key_file", what="w", remedy="r"), "warning"),
+        (CredentialReplaced(setting="api_key_file"), "info"),
+        (EndpointLeft(endpoint="dsm", code="DSM-UNREACHABLE", cause="c"), "warning"),
+        (EndpointBack(endpoint="dsm"), "info"),
         (finding("warning"), "warning"),
         (finding("notice"), "info"),
         (finding("warning", gone=True), "info"),
