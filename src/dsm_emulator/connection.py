@@ -44,6 +44,12 @@ class Connection(HttpToolsProtocol):
         if secure is not None:
             self.peer_certificate_der = secure.getpeercert(binary_form=True)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection, by whatever end."""
+        super().connection_lost(exc)
+        # After a reset uvicorn leaves the timer, which keeps all of this for minutes.
+        self._unset_keepalive_if_required()
+
     def on_message_begin(self) -> None:
         """Begin a request; its scope shows this connection."""
         super().on_message_begin()

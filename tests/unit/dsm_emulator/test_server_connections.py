@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from dsm_emulator import Clock, DemoKey, Dsm, EmulatorServer, Fault
+from dsm_emulator.connection import Connection, reset_on_close
 
 
 HEALTH = "/sys/v1/health"
@@ -239,6 +240,25 @@ async def test_idle_connection_is_closed_after_a_while_and_not_before(
     assert time.monotonic() - started_s >= 0.15
     writer.close()
     await writer.wait_closed()
+
+
+def test_connection_that_the_client_resets_is_forgotten_at_once(
+    server: EmulatorServer,
+) -> None:
+    assert server._listening is not None
+    connections = server._listening._state.connections
+    context = ssl.create_default_context(cafile=server.ca_file)
+    plain = socket.create_connection(("127.0.0.1", server.port), 5)
+    with context.wrap_socket(plain, server_hostname="localhost") as secure:
+        secure.sendall(b"GET /sys/v1/health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"204" in secure.recv(4096)
+        (connection,) = connections
+        assert isinstance(connection, Connection)
+        # It is set a moment after the answer has gone out.
+        until(lambda: connection.timeout_keep_alive_task is not None)
+        reset_on_close(secure)
+    until(lambda: not connections)
+    until(lambda: connection.timeout_keep_alive_task is None)
 
 
 def test_second_address_can_die_alone(demo: DemoKey) -> None:
