@@ -1,4 +1,4 @@
-"""``verify`` reaches a real etcd: by TLS with a login, as in kubeadm, and by a socket."""
+"""``verify`` reaches a real etcd: by TLS with a login, and by a unix socket."""
 
 from __future__ import annotations
 
