@@ -37,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = _go_plugin_words(list(sys.argv[1:] if argv is None else argv))
     if words[:1] == ["emulator"]:
         return _emulator(words[1:])
+    if words[:1] == ["render"]:
+        return _render(words[1:])
+    if words[:1] == ["verify"]:
+        return _verify(words[1:])
     arguments = _parser().parse_args(words)
     command: Callable[[argparse.Namespace], int] = arguments.command
     return command(arguments)
@@ -112,6 +116,11 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--listen", help="its HTTP listener, such as 127.0.0.1:9472")
     status.add_argument("--json", action="store_true", help="print JSON")
     status.add_argument(
+        "--alive",
+        action="store_true",
+        help="ask only whether it answers at all, whatever it says of DSM: for probes",
+    )
+    status.add_argument(
         "--timeout-s", type=_timeout_s, default=3.0, help="deadline in seconds (3)"
     )
     status.set_defaults(command=_status)
@@ -135,7 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     shown = commands.add_parser("version", help="print the version")
     shown.set_defaults(command=_version)
 
-    # Handed over before parsing; it stands here for --help.
+    # Handed over before parsing; they stand here for --help.
+    commands.add_parser("render", help="print the files that a node needs")
+    commands.add_parser("verify", help="say what etcd holds, and under which key")
     commands.add_parser("emulator", help="a local DSM (needs the emulator extra)")
     return parser
 
@@ -214,6 +225,7 @@ def _status(arguments: argparse.Namespace) -> int:
         arguments.listen,
         timeout_s=arguments.timeout_s,
         as_json=arguments.json,
+        only_alive=arguments.alive,
     )
 
 
@@ -239,6 +251,18 @@ def _version(_arguments: argparse.Namespace) -> int:
 
     print(f"{NAME} {version()}")
     return 0
+
+
+def _render(words: list[str]) -> int:
+    from k8s_sdkms_plugin.render.command import main as render_main
+
+    return render_main(words)
+
+
+def _verify(words: list[str]) -> int:
+    from k8s_sdkms_plugin.verify.command import main as verify_main
+
+    return verify_main(words)
 
 
 def _emulator(words: list[str]) -> int:

@@ -38,6 +38,8 @@ EXIT_USAGE: Final = 2
 
 _CODE: Final = re.compile("[A-Z]+(?:-[A-Z]+)+|INTERNAL")
 _LABEL_CHARS: Final = 15
+# The client's own codes, while it waits for a server; our Status never ends in one.
+_SILENCE: Final = ("DEADLINE_EXCEEDED", "CANCELLED", "OK")
 
 
 class _UsageError(Exception):
@@ -54,6 +56,7 @@ class Answered:
         key_id: The announced key_id; empty if the call fails.
         key_id_hash: The same, hashed as kube-apiserver's metrics do.
         problem: Why Status is not ok, one line; empty if it is.
+        said: Whether that is the server's word, and not silence.
     """
 
     ok: bool
@@ -61,15 +64,17 @@ class Answered:
     key_id: str = ""
     key_id_hash: str = ""
     problem: str = ""
+    said: bool = False
 
 
-def status(
+def status(  # noqa: PLR0913 - the command line's options
     config: Path,
     socket: str | None,
     listen: str | None,
     *,
     timeout_s: float,
     as_json: bool,
+    only_alive: bool = False,
 ) -> int:
     """Print how things stand, and return the exit code.
 
@@ -79,6 +84,7 @@ def status(
         listen: Address of the listener; None is what the config says.
         timeout_s: Deadline of each question in seconds.
         as_json: Print one JSON object instead of lines.
+        only_alive: Ask the socket alone, and take any answer of its server for well.
 
     Returns:
         0 if Status is ok, 1 if it is not, 2 if it is not known whom to ask.
@@ -88,6 +94,8 @@ def status(
     except _UsageError as refusal:
         print(refusal, file=sys.stderr)
         return EXIT_USAGE
+    if only_alive:
+        return _alive(asyncio.run(_ask_socket(path, timeout_s)))
     answered, seen = asyncio.run(_ask(path, address, timeout_s))
     code = EXIT_OK if answered.ok else EXIT_NOT_OK
     now = dt.datetime.now(dt.UTC)
@@ -97,6 +105,14 @@ def status(
         for label, text in _lines(path, address, answered, seen, now):
             print(f"{label:<{_LABEL_CHARS}}{text}")
     return code
+
+
+def _alive(answered: Answered) -> int:
+    """Return 0 if the daemon gave any answer: a restart would heal nothing."""
+    if answered.said:
+        return EXIT_OK
+    print(f"error: {answered.problem}", file=sys.stderr)
+    return EXIT_NOT_OK
 
 
 def _whom_to_ask(
@@ -145,7 +161,8 @@ async def _ask_socket(path: Path, timeout_s: float) -> Answered:
             answer = await client.status()
     except CallFailed as failure:
         said = one_line(f"{failure.code_name}: {failure.text}")
-        return Answered(ok=False, problem=said)
+        spoken = failure.code_name not in _SILENCE
+        return Answered(ok=False, problem=said, said=spoken)
     ok = answer.healthz == HEALTHZ_OK
     return Answered(
         ok=ok,
@@ -153,6 +170,7 @@ async def _ask_socket(path: Path, timeout_s: float) -> Answered:
         key_id=one_line(answer.key_id),
         key_id_hash=key_id_hash(answer.key_id) if answer.key_id else "",
         problem="" if ok else one_line(f"healthz is {answer.healthz!r}"),
+        said=True,
     )
 
 

@@ -8,6 +8,7 @@ import re
 import stat
 import types
 import typing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -30,7 +31,6 @@ from kms_core.key_id import go_plugin_key_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 MAX_FILE_BYTES: Final = 1_000_000
@@ -84,9 +84,44 @@ def load(
         environment: Environment variables; each overrides its setting in the file.
         strict: Whether unknown fields are errors.
     """
+    raw, findings = read_pairs(path)
+    return _load_pairs(path, raw, findings, environment, strict=strict)
+
+
+def load_content(
+    name: str, content: bytes, environment: Mapping[str, str]
+) -> LoadedConfig:
+    """Do the same for a config that is in no file yet.
+
+    Args:
+        name: What to call it in findings.
+        content: The JSON.
+        environment: As for ``load``.
+    """
+    findings: list[Finding] = []
+    path = Path(name)
+    raw = _pairs(path, content, findings)
+    return _load_pairs(path, raw, findings, environment, strict=False)
+
+
+def read_pairs(
+    path: Path,
+) -> tuple[tuple[tuple[str, Any], ...] | None, list[Finding]]:
+    """Return the names and values in the file at *path*, or None, and the findings."""
     findings: list[Finding] = []
     content = _read(path, findings)
     raw = None if content is None else _pairs(path, content, findings)
+    return raw, findings
+
+
+def _load_pairs(
+    path: Path,
+    raw: tuple[tuple[str, Any], ...] | None,
+    findings: list[Finding],
+    environment: Mapping[str, str],
+    *,
+    strict: bool,
+) -> LoadedConfig:
     in_file = {} if raw is None else _known_fields(raw, findings, strict=strict)
     given = {name: _Given(value) for name, value in in_file.items()}
     if raw is not None:
@@ -260,7 +295,7 @@ def _structure(given: dict[str, _Given], findings: list[Finding]) -> dict[str, A
     for name, item in given.items():
         what = environment_variable(name) if item.from_environment else "its value"
         try:
-            kind = _without_none(hints[name])
+            kind = without_none(hints[name])
             raw = from_text(item.value, kind) if item.from_environment else item.value
             value = convert.structure(raw, kind)
         except ValueError as problem:
@@ -273,7 +308,8 @@ def _structure(given: dict[str, _Given], findings: list[Finding]) -> dict[str, A
     return values
 
 
-def _without_none(hint: Any) -> Any:
+def without_none(hint: Any) -> Any:
+    """Return the type of a setting that may be absent."""
     if isinstance(hint, types.UnionType):
         (kind,) = (arg for arg in typing.get_args(hint) if arg is not types.NoneType)
         return kind
