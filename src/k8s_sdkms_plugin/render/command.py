@@ -61,21 +61,23 @@ def main(argv: Sequence[str]) -> int:
     harden_process()
     make: Making = arguments.make
     try:
-        if arguments.config is not None and arguments.set and make is not _config:
-            raise RenderRefused(
-                "error: --set: every file must follow --config; change that one first, "
-                "with render config"
-            )
-        settings = settings_of(
-            arguments.config, arguments.set, getattr(arguments, "api_key_file", None)
-        )
-        rendered = make(arguments, settings)
+        rendered = make(arguments, _settings(arguments))
         write_out(rendered.text, arguments.output, secret=rendered.secret)
     except RenderRefused as refusal:
         for problem in refusal.problems:
             print(problem, file=sys.stderr)
         return EXIT_USAGE
     return EXIT_DONE
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    if arguments.config and arguments.set and arguments.make is not _config:
+        raise RenderRefused(
+            "error: --set: every file must follow --config; change that one first, "
+            "with render config"
+        )
+    api_key_file = getattr(arguments, "api_key_file", None)
+    return settings_of(arguments.config, arguments.set, api_key_file)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -97,7 +97,7 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            alias = self.get_event()
+            alias = self.get_event()  # type: ignore[no-untyped-call]
             problem = "has an alias, which is not taken; write the value out"
             raise _Refused(problem=problem, problem_mark=alias.start_mark)
         return super().compose_node(parent, index)
