@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: install run test lint unit e2e oldest docs lock bench clean
+.PHONY: install run test lint unit e2e ship oldest image bundle sbom docs lock bench clean
 
 install:
 	@scripts/setup .venv requirements/dev.txt
@@ -31,6 +31,20 @@ unit: install
 e2e: install
 	@scripts/e2e-setup
 	E2E_REQUIRED=1 $(BIN)/pytest tests/e2e
+
+# The image and the host bundle: docs/image.md, docs/host-bundle.md. As root.
+image: install
+	@scripts/image
+
+bundle: install
+	@scripts/bundle
+
+sbom: install
+	@$(BIN)/python scripts/sbom.py
+
+# The tests of the three.
+ship: install
+	$(BIN)/pytest tests/ship
 
 # The oldest versions that pyproject.toml allows.
 oldest:

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from adapters_dsm.settings import Secret
-from k8s_sdkms_plugin.config.kinds import Mode, Seconds
+from k8s_sdkms_plugin.config.kinds import KidMap, Mode, Seconds
 from k8s_sdkms_plugin.config.model import (
     DEFAULT_PATH,
     PluginConfig,
@@ -41,6 +41,7 @@ _KINDS: dict[Any, str] = {
     Seconds: 'duration: `"30s"`, `"15m"`, `"24h"`, or a number of seconds',
     Mode: "file mode in octal, a string",
     tuple[str, ...]: "list of strings",
+    KidMap: "object of UUIDs; in the environment, `OLD=NEW`",
 }
 
 
@@ -106,7 +107,7 @@ def _setting_section(attribute: attrs.Attribute[Any], hint: Any) -> list[str]:
     lines.append(f"- type: {_kind(hint)}")
     if attribute.default is attrs.NOTHING:
         lines.append("- required")
-    elif attribute.default not in (None, ()):
+    elif attribute.default not in (None, (), KidMap()):
         lines.append(f"- default: `{json.dumps(shown(attribute.default))}`")
     if attribute.metadata["example"]:
         lines.append(f"- example: `{attribute.metadata['example']}`")

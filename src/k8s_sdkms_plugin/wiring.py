@@ -20,6 +20,7 @@ from kms_core.any_version import AnyVersionEnvelope
 from kms_core.envelope import Envelope, ProviderEnvelope
 from kms_core.key_id import DEFAULT_SCHEME, KeyNaming, LegacyNaming, NativeNaming
 from kms_core.local_kek import LocalKekEnvelope
+from kms_core.moved_keys import MovedKeys
 from kms_core.sealed_seed import Version
 from kms_core.service import KmsService
 from kms_core.standing import Policy
@@ -88,18 +89,21 @@ def assemble(
         environ=environ,
     )
     store = store_for(loaded, config, telemetry)
+    moves = dict(config.kid_map.pairs)
+    keys = MovedKeys(provider, moves) if moves else provider
     local_keks = LocalKekEnvelope(
-        provider, DEFAULT_SCHEME, clock=clock, randomness=randomness, store=store
+        keys, DEFAULT_SCHEME, clock=clock, randomness=randomness, store=store
     )
     envelope = AnyVersionEnvelope(
         by_provider=ProviderEnvelope(
-            provider,
+            keys,
             _VERSIONS[config.write_format],
             DEFAULT_SCHEME,
             frozenset({loaded.go_plugin_key_id, *config.accept_key_ids}),
         ),
         by_local_kek=local_keks,
         writes_local_keks=config.effective_protection is Protection.LOCAL_KEK,
+        moves=moves,
     )
     naming = naming_for(loaded, config)
     policy = Policy(

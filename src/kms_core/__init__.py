@@ -20,6 +20,7 @@ from kms_core.key_id import (
     go_plugin_key_id,
 )
 from kms_core.local_kek import LocalKekEnvelope
+from kms_core.moved_keys import MovedKeys
 from kms_core.ports import Clock, Event, Randomness, Telemetry
 from kms_core.provider import Ciphertext, KeyDescription, KeyProvider, KeyState
 from kms_core.sealed_seed import EnvelopedSeed, SealedSeed, Version
@@ -48,6 +49,7 @@ __all__ = [
     "LegacyNaming",
     "LocalKekEnvelope",
     "LoopClock",
+    "MovedKeys",
     "NativeKeyId",
     "NativeNaming",
     "NoStore",

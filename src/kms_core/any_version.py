@@ -9,6 +9,8 @@ from kms_core.sealed_seed import has_local_kek
 
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kms_core.envelope import ProviderEnvelope
     from kms_core.key_id import AnnouncedKey
     from kms_core.local_kek import LocalKekEnvelope
@@ -22,6 +24,8 @@ class AnyVersionEnvelope(Envelope):
         by_local_kek: Opens Version 3.
         writes_local_keks: Whether Version 3 is written; otherwise what by_provider
             writes.
+        moves: New kids by old ones, as in ``MovedKeys``: what the old one protected
+            goes when the new one must not be used.
     """
 
     def __init__(
@@ -30,7 +34,9 @@ class AnyVersionEnvelope(Envelope):
         by_local_kek: LocalKekEnvelope,
         *,
         writes_local_keks: bool,
+        moves: Mapping[str, str] | None = None,
     ) -> None:
+        self._moves = dict(moves or {})
         self._writer: Envelope = by_local_kek if writes_local_keks else by_provider
         self._by_provider = by_provider
         self._by_local_kek = by_local_kek
@@ -56,8 +62,9 @@ class AnyVersionEnvelope(Envelope):
         await self._writer.prove(key, probe, deadline=deadline)
 
     def drop(self, kid: str) -> int:
-        """Forget the local KEKs that *kid* wrapped."""
-        return self._by_local_kek.drop(kid)
+        """Forget the local KEKs that *kid* wrapped, under whatever name."""
+        former = [old for old, new in self._moves.items() if new == kid]
+        return sum(self._by_local_kek.drop(each) for each in (kid, *former))
 
     async def aclose(self) -> None:
         """Forget every local KEK."""

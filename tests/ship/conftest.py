@@ -35,7 +35,7 @@ from tests.ship.jail import NO_CAPABILITIES, Jail
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
 BUILD_S: Final = 900.0
 LOG_LINES: Final = 40
@@ -115,7 +115,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Iterator[Any]:
+def pytest_runtest_makereport() -> Generator[
+    None, pytest.TestReport, pytest.TestReport
+]:
     report = yield
     if report.failed:
         for program in Program.every:

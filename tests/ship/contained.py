@@ -32,9 +32,7 @@ class ContainedDaemon(Daemon):
         ready_s: How long the last start took, from the first step into the jail.
     """
 
-    def __init__(
-        self, folder: Path, name: str, jail: Jail, emulator: Emulator
-    ) -> None:
+    def __init__(self, folder: Path, name: str, jail: Jail, emulator: Emulator) -> None:
         settings = {
             "socket_file": f"{SOCKET_FOLDER}/socket",
             "ca_file": CA_FILE,

@@ -8,7 +8,6 @@ one would. Nothing of it is seen outside, and it ends with the program.
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
@@ -16,11 +15,12 @@ from attrs import field, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 TIMEOUT_S: Final = 120.0
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# $1 the root; $2 "ro" or "rw"; then pairs of ours and its, up to "--"; then the command.
+# $1 the root; $2 "ro" or "rw"; then pairs of ours and its, up to "--"; the command.
 # Its paths are made and resolved inside, for a link there may point at a path of ours.
 _ENTER: Final = """\
 set -eu

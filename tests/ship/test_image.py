@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 # Flags of a .pyc (PEP 552): made from a hash, which is never compared.
 UNCHECKED_HASH = 0b01
 
-# What can turn a foothold in the container into more, or tells of the place of building.
+# What turns a foothold in the container into more, or tells where it was built.
 UNWANTED = (
-    *("usr/bin/pip*", "usr/lib/python3*/ensurepip", "usr/lib/python3/dist-packages/pip*"),
+    *(
+        "usr/bin/pip*",
+        "usr/lib/python3*/ensurepip",
+        "usr/lib/python3/dist-packages/pip*",
+    ),
     *("opt/k8s-sdkms-plugin/lib/python3*/site-packages/pip*", "tools", "src", "wheel"),
     *("opt/k8s-sdkms-plugin/lib/python3*/site-packages/uvicorn*",),
     *("usr/bin/*gcc*", "usr/bin/cc", "usr/bin/*g++*", "usr/bin/ld", "usr/bin/as"),
@@ -36,9 +40,7 @@ UNWANTED = (
 
 
 @pytest.fixture
-def daemon(
-    jail: Jail, emulator: Emulator, tmp_path: Path
-) -> Iterator[ContainedDaemon]:
+def daemon(jail: Jail, emulator: Emulator, tmp_path: Path) -> Iterator[ContainedDaemon]:
     made = ContainedDaemon(tmp_path, "contained", jail, emulator)
     try:
         yield made

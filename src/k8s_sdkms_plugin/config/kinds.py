@@ -11,9 +11,10 @@ import re
 import unicodedata
 from typing import Any, Final, TypeVar
 
+from attrs import frozen
 from cattrs import Converter
 
-from adapters_dsm.settings import Secret, check_api_key
+from adapters_dsm.settings import Secret, as_kid, check_api_key
 
 
 E = TypeVar("E", bound=enum.Enum)
@@ -45,6 +46,25 @@ class Mode(int):
         return f"{int(self):04o}"
 
 
+@frozen
+class JsonObject:
+    """A JSON object whose repeated names are still there, in their order."""
+
+    pairs: tuple[tuple[str, Any], ...]
+
+    @classmethod
+    def made(cls, pairs: list[tuple[str, Any]]) -> JsonObject:
+        """Return what ``json`` found, as its ``object_pairs_hook``."""
+        return cls(tuple(pairs))
+
+
+@frozen
+class KidMap:
+    """Keys that moved: old and new kid of each, as UUIDs in lower case."""
+
+    pairs: tuple[tuple[str, str], ...] = ()
+
+
 def converter() -> Converter:
     """Return the converter that reads every setting, strictly: nothing is coerced."""
     made = Converter(detailed_validation=False)
@@ -53,6 +73,7 @@ def converter() -> Converter:
     made.register_structure_hook(Secret, _secret)
     made.register_structure_hook(Seconds, _seconds)
     made.register_structure_hook(Mode, _mode)
+    made.register_structure_hook(KidMap, _kid_map)
     made.register_structure_hook_func(lambda type_: type_ == tuple[str, ...], _texts)
     # For the base class: older versions of cattrs prefer their own hook for enums to
     # one that is found by a predicate, and it quotes the value.
@@ -64,6 +85,9 @@ def from_text(text: str, type_: Any) -> Any:
     """Return what *text*, from the environment, would be in JSON for a *type_*."""
     if type_ is bool:
         return {"true": True, "false": False}.get(text, text)
+    if type_ is KidMap:
+        parts = (part.partition("=") for part in text.split(","))
+        return JsonObject(tuple((old, new) for old, _, new in parts))
     if type_ is Seconds and text.isascii() and text.isdigit() and len(text) <= 9:  # noqa: PLR2004 - as many digits as the largest has
         return int(text)
     return text.split(",") if type_ == tuple[str, ...] else text
@@ -107,6 +131,19 @@ def _seconds(value: Any, _type: object) -> Seconds:
         if 0 < total < 10**9:
             return Seconds(total)
     raise ValueError('must be a duration such as "30s", "15m", "24h" or "1h30m"')
+
+
+def _kid_map(value: Any, _type: object) -> KidMap:
+    pairs = value.pairs if isinstance(value, JsonObject) else [("", "")]
+    kids = [(as_kid(old), as_kid(new)) for old, new in pairs if isinstance(new, str)]
+    known = [(old, new) for old, new in kids if old is not None and new is not None]
+    if len(known) != len(pairs):
+        raise ValueError('must be an object of UUIDs, {"OLD": "NEW"}')
+    if len(dict(known)) != len(known):
+        raise ValueError("must name each old UUID once")
+    if {old for old, _ in known} & {new for _, new in known}:
+        raise ValueError("must lead from each old UUID to today's one, in one step")
+    return KidMap(tuple(known))
 
 
 def _mode(value: Any, _type: object) -> Mode:

@@ -15,7 +15,7 @@ import attrs
 from attrs import frozen
 
 from k8s_sdkms_plugin.config.findings import Finding, Severity, error, warning
-from k8s_sdkms_plugin.config.kinds import converter, from_text
+from k8s_sdkms_plugin.config.kinds import JsonObject, converter, from_text
 from k8s_sdkms_plugin.config.model import (
     PluginConfig,
     environment_variable,
@@ -191,7 +191,7 @@ def _pairs(
         findings.append(error("file", f"{shown} is too large for a config", remedy))
         return None
     try:
-        loaded = json.loads(content, object_pairs_hook=_Object.made)
+        loaded = json.loads(content, object_pairs_hook=JsonObject.made)
     except (ValueError, RecursionError) as failure:
         # JSONDecodeError's text quotes nothing of the file; its position helps.
         place = (
@@ -201,21 +201,10 @@ def _pairs(
         )
         findings.append(error("file", f"{shown} is not valid JSON{place}", remedy))
         return None
-    if not isinstance(loaded, _Object):
+    if not isinstance(loaded, JsonObject):
         findings.append(error("file", f"{shown} holds no JSON object", remedy))
         return None
     return loaded.pairs
-
-
-@frozen
-class _Object:
-    """A JSON object whose repeated names are still there; no list, nor any setting."""
-
-    pairs: tuple[tuple[str, Any], ...]
-
-    @classmethod
-    def made(cls, pairs: list[tuple[str, Any]]) -> _Object:
-        return cls(tuple(pairs))
 
 
 def _known_fields(

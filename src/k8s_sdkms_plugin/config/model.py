@@ -15,7 +15,7 @@ import attrs
 from attrs import frozen
 
 from adapters_dsm.settings import Secret
-from k8s_sdkms_plugin.config.kinds import Mode, Seconds
+from k8s_sdkms_plugin.config.kinds import KidMap, Mode, Seconds
 from kms_core.service import ApiVersion
 from kms_core.standing import OnDenied, OnTrouble
 
@@ -170,6 +170,13 @@ class PluginConfig:
         "still open; that of this file is always accepted.",
         default=(),
         example='["b9626df6ee008b246363fa1a9c32af1926b8fbbae8772af30383367aac70a57a"]',
+    )
+    kid_map: KidMap = setting(
+        "Keys that were moved to another DSM, or restored, under a new UUID: the old "
+        "one, which stored seeds name, and the new one, with the same key material.",
+        default=KidMap(),
+        example='{"9c1f7e02-5d3b-4a86-b0c4-7f2ad91e6b35": '
+        '"4b3d13a8-2c3a-47dc-8779-311dad6843a2"}',
     )
     ca_file: str | None = setting(
         "PEM file of the certificate authorities that may vouch for DSM, in place of "

@@ -45,7 +45,7 @@ def across_settings(values: dict[str, Any], given: Collection[str]) -> list[Find
         values: The settings that are given and right in themselves.
         given: Names of all that are given.
     """
-    findings = _one_key(given)
+    findings = [*_one_key(given), *_key_moved(values)]
     endpoint = values.get("sdkms_endpoint")
     if endpoint is not None:
         allow_http = values.get("allow_http_on_loopback", False)
@@ -97,6 +97,15 @@ def _one_key(given: Collection[str]) -> list[Finding]:
             )
         ]
     return []
+
+
+def _key_moved(values: dict[str, Any]) -> list[Finding]:
+    moves = values.get("kid_map")
+    kid = as_kid(values.get("key_id", ""))
+    if moves is None or kid not in dict(moves.pairs):
+        return []
+    what = "says that the key in key_id has moved, so that it can't be the one in use"
+    return [error("kid_map", what, "put the new UUID into key_id")]
 
 
 def _endpoint(text: str, *, allow_http: bool) -> list[Finding]:

@@ -10,11 +10,11 @@ from typing import Any
 import attrs
 
 from adapters_dsm.settings import MAX_NAME_CHARS, Secret
-from k8s_sdkms_plugin.config.kinds import Mode, Seconds
+from k8s_sdkms_plugin.config.kinds import KidMap, Mode, Seconds
 from k8s_sdkms_plugin.config.model import PluginConfig
 
 
-_UUID = (8, 4, 4, 4, 12)
+_UUID = f"^{'-'.join(f'[0-9a-fA-F]{{{n}}}' for n in (8, 4, 4, 4, 12))}$"
 
 
 def json_schema() -> dict[str, Any]:
@@ -69,6 +69,11 @@ _SCHEMAS: dict[Any, dict[str, Any]] = {
         ]
     },
     Mode: {"type": "string", "pattern": "^0?[0-7]{3}$"},
+    KidMap: {
+        "type": "object",
+        "propertyNames": {"pattern": _UUID},
+        "additionalProperties": {"type": "string", "pattern": _UUID},
+    },
     tuple[str, ...]: {"type": "array", "items": {"type": "string"}},
 }
 
@@ -78,7 +83,7 @@ _LISTEN = r"^(127\.[0-9.]+|\[[0-9A-Fa-f:]+\]):0*[1-9][0-9]{0,4}$"
 _NARROWER: dict[str, dict[str, Any]] = {
     "sdkms_endpoint": {"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[!-~]+$"},
     "key_name": {"maxLength": MAX_NAME_CHARS},
-    "key_id": {"pattern": f"^{'-'.join(f'[0-9a-fA-F]{{{n}}}' for n in _UUID)}$"},
+    "key_id": {"pattern": _UUID},
     "socket_file": {"pattern": "^(unix://)?/(?!@)"},
     "accept_key_ids": {"items": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
     "ca_file": {"pattern": "^/"},
@@ -102,6 +107,8 @@ def shown(value: Any) -> Any:
             return value.value
         case Seconds() | Mode():
             return str(value)
+        case KidMap():
+            return dict(value.pairs)
         case tuple():
             return list(value)
         case _:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,12 @@ from k8s_sdkms_plugin.render.encryption import (
 )
 from k8s_sdkms_plugin.render.output import write_out
 from k8s_sdkms_plugin.render.refusal import RenderRefused
-from k8s_sdkms_plugin.render.settings import API_KEY_TO_COME, Settings, settings_of
+from k8s_sdkms_plugin.render.settings import (
+    API_KEY_TO_COME,
+    Settings,
+    as_json,
+    settings_of,
+)
 from k8s_sdkms_plugin.render.site import ROOT_USER, Site, plain_path, site_of
 from k8s_sdkms_plugin.render.static_pod import static_pod
 from k8s_sdkms_plugin.render.systemd import unit
@@ -193,7 +197,7 @@ def _config(_arguments: argparse.Namespace, settings: Settings) -> Rendered:
             "file that has it with --api-key-file",
             file=sys.stderr,
         )
-    return Rendered(json.dumps(pairs, indent=2, ensure_ascii=False) + "\n", secret=True)
+    return Rendered(as_json(pairs) + "\n", secret=True)
 
 
 def _static_pod(arguments: argparse.Namespace, settings: Settings) -> Rendered:

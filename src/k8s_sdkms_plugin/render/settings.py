@@ -16,7 +16,7 @@ from k8s_sdkms_plugin.render.refusal import RenderRefused
 
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from k8s_sdkms_plugin.config.findings import Finding
@@ -75,10 +75,17 @@ def settings_of(
         _apply(raw, change)
     if api_key_file is not None:
         _put(raw, "api_key", _api_key(api_key_file))
-    loaded = load_content("the rendered config", json.dumps(raw).encode(), {})
+    loaded = load_content("the rendered config", as_json(raw).encode(), {})
     if loaded.config is None:
         raise RenderRefused(*map(str, loaded.errors))
     return Settings(tuple(raw.items()), loaded.config, loaded.findings)
+
+
+def as_json(raw: Mapping[str, Any]) -> str:
+    """Return settings as they stand in a file."""
+    return json.dumps(
+        raw, indent=2, ensure_ascii=False, default=lambda it: dict(it.pairs)
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

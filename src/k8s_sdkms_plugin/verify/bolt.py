@@ -81,22 +81,24 @@ class Bolt:
         Raises:
             BoltDamaged: The file has no such bucket, or is damaged on the way.
         """
-        for key, value, flags in self._tree(self._meta.root):
-            if key == name and flags & _IN_BUCKET:
-                break
-        else:
-            raise BoltDamaged(f"there is no bucket {name.decode()}")
-        if len(value) < _BUCKET_BYTES:
-            raise BoltDamaged("a bucket has no header")
-        (root,) = struct.unpack_from(f"{self._meta.order}Q", value)
+        header = self._header_of(name)
+        (root,) = struct.unpack_from(f"{self._meta.order}Q", header)
         if root:
-            tree = self._tree(root)
+            items = self._tree(root)
         else:
-            page = self._page_of(value[_BUCKET_BYTES:])
-            tree = self._leaf(page)
-        for key, value, flags in tree:
+            # A small one stands in its parent.
+            items = self._leaf(self._page_of(header[_BUCKET_BYTES:]))
+        for key, value, flags in items:
             if not flags & _IN_BUCKET:
                 yield key, value
+
+    def _header_of(self, name: bytes) -> bytes:
+        for key, value, flags in self._tree(self._meta.root):
+            if key == name and flags & _IN_BUCKET:
+                if len(value) < _BUCKET_BYTES:
+                    raise BoltDamaged("a bucket has no header")
+                return value
+        raise BoltDamaged(f"there is no bucket {name.decode()}")
 
     def _newest_meta(self) -> _Meta:
         found = []

@@ -242,6 +242,10 @@ def _socket(arguments: argparse.Namespace) -> Path:
             raise LookFailed("--open: name the plugin's socket with --socket")
         text = loaded.config.socket_file
     try:
-        return socket_path(text)
+        path = socket_path(text)
     except SocketRefused as refusal:
         raise LookFailed(refusal.text) from None
+    if not path.is_socket():
+        # gRPC would wait for it, seed by seed.
+        raise LookFailed(f"--open: there is no socket at {path}")
+    return path

@@ -46,9 +46,9 @@ def findings_of(
     """
     found = [stored.damage] if stored.damage else []
     if stored.provider != expected.provider:
-        found.append(f"{describe(stored)}, not by {expected.provider}")
+        found.append(f"{expected.provider} was expected")
     elif expected.provider_name not in ("", stored.provider_name):
-        found.append(f"{describe(stored)}, not {expected.provider_name}")
+        found.append(f"{expected.provider} {expected.provider_name} was expected")
     elif stored.provider == "kms" and stored.provider_version != "v2":
         found.append("encrypted by KMS v1, which is not served")
     else:

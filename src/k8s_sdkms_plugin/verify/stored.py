@@ -140,7 +140,7 @@ def _sealed(encoded: bytes) -> Sealed:
 
 
 def _opened_shell(sealed_seed: bytes) -> tuple[Version | None, str, bytes]:
-    """Return version, kid and wrapped local KEK of a sealed seed, if it is one of ours."""
+    """Return version, kid and wrapped local KEK of a sealed seed, if it is ours."""
     try:
         found = decode(sealed_seed)
     except KmsError:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SECRET: Final = "U0VDUkVUOm5vdC10by1iZS1xdW90ZWQ="
 KID: Final = "4b3d13a8-2c3a-47dc-8779-311dad6843a2"
+OTHER_KID: Final = "9c1f7e02-5d3b-4a86-b0c4-7f2ad91e6b35"
 HASH: Final = "b9626df6ee008b246363fa1a9c32af1926b8fbbae8772af30383367aac70a57a"
 
 GO_PLUGIN: Final[dict[str, Any]] = {
@@ -42,6 +43,10 @@ _REFUSED: Final[dict[str, tuple[Any, ...]]] = {
     "state_dir": (5, "", None, "state", "~/state", " /state", "/state "),
     "accept_key_ids": (
         *(HASH, {}, 5, None, [5], [""], [HASH.upper()], [HASH, "f" * 63]),
+    ),
+    "kid_map": (
+        *([], "", None, 5, {KID: 5}, {KID: ""}, {"a": KID}, {KID: KID}),
+        {KID: OTHER_KID, OTHER_KID: KID},
     ),
     "ca_file": (5, "", "ca.pem"),
     "allow_http_on_loopback": (1, 0, "true", None, "yes"),
@@ -78,6 +83,7 @@ _ACCEPTED: Final[dict[str, tuple[Any, ...]]] = {
     "protection": ("local-kek", "direct"),
     "state_dir": ("/var/lib/k8s-sdkms-plugin", "/"),
     "accept_key_ids": ([], [HASH]),
+    "kid_map": ({}, {OTHER_KID: KID}, {OTHER_KID.upper(): KID}),
     "ca_file": ("/etc/ca.pem",),
     "allow_http_on_loopback": (True, False),
     "socket_mode": ("0600", "660", "0666"),

@@ -10,6 +10,7 @@ from tests.unit.k8s_sdkms_plugin.support import (
     BASE,
     GO_PLUGIN,
     KID,
+    OTHER_KID,
     REFUSED,
     SECRET,
     changed,
@@ -28,6 +29,8 @@ BEYOND_A_SCHEMA = [
     ("coast_for", "9" * 50 + "s"),
     ("listen", "127.0.0.1:9472\n"),
     ("listen", "127.0.0.1:65536"),
+    ("kid_map", {KID: KID}),
+    ("kid_map", {KID: OTHER_KID, OTHER_KID: KID}),
     ("listen", "[::]:9472"),
     ("listen", "127.0.0.256:9472"),
 ]
