@@ -20,7 +20,7 @@ from tests.unit.docs.support import Page
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from tests.e2e.conftest import Workshop
@@ -78,10 +78,11 @@ class Place:
         """Make a node with the same DSM and an etcd of its own, none of it started."""
         return make_node(self.workshop, self.emulator, name, self.folder)
 
-    def follow(self, page: str, **meanwhile: Callable[[Block], None]) -> None:
-        """Follow a guide; words of a mark are joined by underscores."""
-        said = {words.replace("_", " "): act for words, act in meanwhile.items()}
-        follow_all(self.node, PAGES[page], said)
+    def follow(
+        self, page: str, meanwhile: Mapping[str, Callable[[Block], None]] | None = None
+    ) -> None:
+        """Follow a guide, with what the test does at blocks with such marks."""
+        follow_all(self.node, PAGES[page], meanwhile or {})
 
     def close(self) -> None:
         """Stop the node and DSM."""
@@ -112,7 +113,7 @@ def make_node(workshop: Workshop, emulator: Emulator, name: str, folder: Path) -
         admin = (emulator.dir / "admin-api-key").read_text().strip()
         header.write_text(f"Authorization: Basic {admin}\n")
     paths: dict[str, Any] = {
-        "/root/dsm-admin-header": header,
+        "/run/dsm-admin-header": header,
         "/var/lib/k8s-sdkms-plugin": state,
         "127.0.0.1:9472": listener,
         "/var/backups/etcd.snapshot": folder / "etcd.snapshot",
@@ -164,8 +165,10 @@ def test_encrypting_rewriting_and_verifying(place: Place) -> None:
     later: list[Block] = []
     place.follow(
         "encryption",
-        kube_apiserver_restarted_before=restarted,
-        when_all_is_rewritten=later.append,
+        {
+            "kube-apiserver restarted before": restarted,
+            "when all is rewritten": later.append,
+        },
     )
     assert not any(kube.etcd.get(key).startswith(PREFIX) for key in keys)
 
@@ -260,7 +263,8 @@ def test_load_balancers_and_troubleshooting(place: Place) -> None:
         place.daemon.start()
 
     place.follow(
-        "load-balancers", the_daemon_is_stopped=stop, the_daemon_is_started=start
+        "load-balancers",
+        {"the daemon is stopped": stop, "the daemon is started": start},
     )
     place.follow("troubleshooting")
 
@@ -289,7 +293,8 @@ def test_backups(place: Place) -> None:
         made[0].follow(block, PAGES["backups"])
 
     place.follow(
-        "backups", elsewhere=elsewhere, kube_apiserver_started_elsewhere=started
+        "backups",
+        {"elsewhere": elsewhere, "kube-apiserver started elsewhere": started},
     )
 
     (restored,) = made

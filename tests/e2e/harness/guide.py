@@ -87,7 +87,10 @@ class Node:
         if expected.mark == "output, the end":
             lines = len(expected.text.splitlines())
             shown = "".join(shown.splitlines(keepends=True)[-lines:])
-        assert numbered(shown) == numbered(expected.text)
+        difference = (
+            f"line {expected.line} says {expected.text}, and printed is {shown}"
+        )
+        assert numbered(shown) == numbered(expected.text), difference
         theirs, ours = _UUID.findall(expected.text), _UUID.findall(shown)
         self._uuids |= dict(zip(theirs, ours, strict=True))
 
@@ -153,4 +156,4 @@ def follow_all(
         else:
             assert what in ("", "until it succeeds"), block.mark
             node.follow(block, page)
-    assert not left
+    assert not left, left

@@ -38,10 +38,15 @@ class GuideSite(Site):
         """Run a block, which must succeed, and return what it prints."""
         url = f"export DSM={self._dsm['url']}\n"
         try:
-            return self.run(Block(block.mark, block.language, url + block.text, 0))
+            printed = self.run(Block(block.mark, block.language, url + block.text, 0))
         except AssertionError as failure:
             failure.add_note(f"{page.path.name}:{block.line}")
             raise
+        if self.config.exists():
+            # `render config` wrote the guide's paths into it.
+            mapped = self.here(self.as_in_readme(self.config.read_text()))
+            self.config.write_text(mapped)
+        return printed
 
     def trust(self) -> dict[str, str]:
         """Return the environment in which DSM's certificate is trusted."""
@@ -61,14 +66,16 @@ class GuideSite(Site):
         return described
 
     def environment(self) -> dict[str, str]:
-        return super().environment() | self.trust()
+        return super().environment() | (self.trust() if self._dsm else {})
 
     def _paths(self) -> dict[str, Path | str]:
+        if not self._dsm:
+            return super()._paths()
         return super()._paths() | {
             "https://eu.smartkey.io": self._dsm["url"],
             "UUID-OF-THE-GROUP": self._dsm["group_id"],
-            "/root/dsm-admin-header": self.folder / "dsm-admin-header",
-            "/root/dsm-api-key": self.folder / "dsm-api-key",
+            "/run/dsm-admin-header": self.folder / "dsm-admin-header",
+            "/run/dsm-api-key": self.folder / "dsm-api-key",
             "/etc/fortanix": self.folder / "fortanix",
             "/etc/kubernetes": self.folder / "kubernetes",
         }
