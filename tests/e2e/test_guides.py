@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 KEY_NAME = "kubernetes"
 PAGES = {path.stem: Page.read(path) for path in GUIDES.glob("*.md")}
+THEIRS = "rke2-encryption.json"
 METRIC = re.compile(r"\bapiserver_\w+")
 WIDGETS: dict[str, Any] = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -120,7 +121,7 @@ def make_node(workshop: Workshop, emulator: Emulator, name: str, folder: Path) -
         "/var/lib/etcd-restored": folder / "elsewhere-etcd" / "data",
         "/etc/rancher/rke2/encryption.yaml": kube.encryption,
         "/etc/rancher/rke2": kube.folder,
-        "/var/lib/rancher/rke2/server/cred": folder,
+        "/var/lib/rancher/rke2/server/cred/encryption-config.json": folder / THEIRS,
     }
     return Node(workshop.binaries, daemon, kube, paths)
 
@@ -351,7 +352,7 @@ def test_k3s_rke2(place: Place) -> None:
             ],
         }
     )
-    (place.folder / "encryption-config.json").write_text(theirs)
+    (place.folder / THEIRS).write_text(theirs)
     kube.encryption.write_text(theirs)
     kube.start()
     kubectl(place, "create", "secret", "generic", "theirs", "--from-literal=word=old")

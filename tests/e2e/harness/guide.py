@@ -20,7 +20,7 @@ from tests.unit.docs.site_of_readme import numbered
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from tests.e2e.conftest import Binaries
     from tests.e2e.harness.kube import KubeApiServer
@@ -95,9 +95,7 @@ class Node:
         self._uuids |= dict(zip(theirs, ours, strict=True))
 
     def _bash(self, block: Block) -> subprocess.CompletedProcess[str]:
-        text = block.text
-        for theirs, ours in self._longest_first() + list(self._uuids.items()):
-            text = text.replace(theirs, ours)
+        text = _replaced(block.text, [*self._paths.items(), *self._uuids.items()])
         prelude = f"set -euo pipefail\netcd=(--endpoints {self.kube.etcd.url})\n"
         return subprocess.run(
             ["bash", "-c", prelude + text],
@@ -126,12 +124,15 @@ class Node:
         return [self._binaries.kubectl, self._binaries.etcdctl]
 
     def _as_in_guide(self, printed: str) -> str:
-        for theirs, ours in self._longest_first():
-            printed = printed.replace(ours, theirs)
-        return printed
+        back = [(ours, theirs) for theirs, ours in self._paths.items()]
+        return _replaced(printed, back)
 
-    def _longest_first(self) -> list[tuple[str, str]]:
-        return sorted(self._paths.items(), key=lambda pair: -len(pair[0]))
+
+def _replaced(text: str, pairs: Iterable[tuple[str, str]]) -> str:
+    # The longest first: one path may begin with another.
+    for old, new in sorted(pairs, key=lambda pair: -len(pair[0])):
+        text = text.replace(old, new)
+    return text
 
 
 def follow_all(

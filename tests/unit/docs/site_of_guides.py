@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 from tests.unit.docs.site_of_readme import Site, read_until
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from tests.unit.docs.support import Page
 
 
+CONFIG: Final = "/etc/fortanix/k8s-sdkms-plugin.json"
+
+
 class GuideSite(Site):
     """A folder with an emulator of DSM that has no key called ``kubernetes`` yet."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        self.as_written = folder / "as-written.json"
         self._dsm: dict[str, str] = {}
 
     def start_dsm(self) -> None:
@@ -32,20 +36,25 @@ class GuideSite(Site):
         self._dsm = json.loads(read_until(served.stdout, "{"))
         api_key = (self.folder / "dsm" / "api-key").read_text()
         self._write("dsm-api-key", api_key)
+        # kubeadm's own.
+        (self.folder / "kubernetes" / "manifests").mkdir(parents=True)
         self._write("dsm-admin-header", f"Authorization: Basic {self._admin_key()}\n")
 
     def run_in_guide(self, block: Block, page: Page) -> str:
         """Run a block, which must succeed, and return what it prints."""
-        url = f"export DSM={self._dsm['url']}\n"
+        text = f"export DSM={self._dsm['url']}\n{block.text}"
+        if "--config" in text and "plugin render" in text:
+            # It refuses paths that a unit or a pod can't have, such as those of here.
+            text = text.replace(CONFIG, str(self.as_written))
         try:
-            printed = self.run(Block(block.mark, block.language, url + block.text, 0))
+            printed = self.run(Block(block.mark, block.language, text, 0))
         except AssertionError as failure:
             failure.add_note(f"{page.path.name}:{block.line}")
             raise
-        if self.config.exists():
-            # `render config` wrote the guide's paths into it.
-            mapped = self.here(self.as_in_readme(self.config.read_text()))
-            self.config.write_text(mapped)
+        if self.config.exists() and not self.as_written.exists():
+            # The guide's paths are in it; the daemon needs those of here.
+            self.as_written.write_text(self.config.read_text())
+            self.config.write_text(self.here(self.config.read_text()))
         return printed
 
     def trust(self) -> dict[str, str]:
