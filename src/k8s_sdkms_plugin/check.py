@@ -9,14 +9,16 @@ import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import attrs
 from attrs import frozen
 
 from adapters_grpc.unix_socket import SocketRefused, check_path, socket_path
 from k8s_sdkms_plugin.config.findings import Severity
+from k8s_sdkms_plugin.legacy import LegacyConfig, NotLegacy, read_legacy
 from k8s_sdkms_plugin.wiring import Parts, assemble, group_id
-from kms_core.errors import KmsError, RotationHidden
+from kms_core.errors import KeyNotFound, KmsError, RotationHidden
 from kms_core.key_id import AnnouncedKey, is_legacy
 from kms_core.ports import Event, Telemetry
 
@@ -59,12 +61,16 @@ class Item:
         return f"{line}; {self.remedy}" if self.remedy else line
 
 
-def check(loaded: LoadedConfig, *, as_json: bool) -> int:
+def check(
+    loaded: LoadedConfig, *, as_json: bool, legacy_file: Path | None = None
+) -> int:
     """Print what was found, and return the exit code.
 
     Args:
         loaded: The config file, read.
         as_json: Print one JSON object instead of lines.
+        legacy_file: A former config of the Go plugin: would what was stored under it
+            open?
 
     Returns:
         0 if the daemon would serve, 1 if DSM, key or socket keep it from doing so,
@@ -77,6 +83,8 @@ def check(loaded: LoadedConfig, *, as_json: bool) -> int:
     code = EXIT_CONFIG
     if loaded.config is not None:
         found = asyncio.run(_look_around(loaded, loaded.config))
+        if legacy_file is not None:
+            found += asyncio.run(_look_back(loaded, loaded.config, legacy_file))
         failed = any(item.level == Severity.ERROR.value for item in found)
         code = EXIT_FAILED if failed else EXIT_WELL
         items += found
@@ -121,6 +129,69 @@ async def _parts(loaded: LoadedConfig, config: PluginConfig) -> AsyncIterator[Pa
     finally:
         await parts.envelope.aclose()
         await parts.provider.aclose()
+
+
+async def _look_back(
+    loaded: LoadedConfig, config: PluginConfig, legacy_file: Path
+) -> list[Item]:
+    """Return whether what was stored under a former config opens under this one."""
+    about = "legacy config"
+    try:
+        legacy = read_legacy(legacy_file)
+    except NotLegacy as problem:
+        return [Item("error", about, str(problem), "name a file of the Go plugin")]
+    items = [
+        Item("warning", f"{about}, {f.field}", f"{f.what}, in a file of ours", f.remedy)
+        for f in legacy.refused
+    ]
+    key_id = legacy.go_plugin_key_id
+    if key_id == loaded.go_plugin_key_id:
+        found = f"gives key_id {key_id}, as this one does"
+        items.append(Item("ok", about, found))
+    elif key_id in config.accept_key_ids:
+        found = f"gives key_id {key_id}, which accept_key_ids has"
+        items.append(Item("ok", about, found))
+    else:
+        found = f"gives key_id {key_id}, under which nothing opens now"
+        items.append(Item("error", about, found, "add it to accept_key_ids"))
+    return [*items, *await _look_for_former_key(loaded, config, legacy)]
+
+
+async def _look_for_former_key(
+    loaded: LoadedConfig, config: PluginConfig, legacy: LegacyConfig
+) -> list[Item]:
+    """Return whether DSM still has the key that a former config names."""
+    about = "legacy key"
+    moves = dict(config.kid_map.pairs)
+    kid = legacy.key_id.lower()
+    former = attrs.evolve(
+        config, key_name=legacy.key_name or None, key_id=moves.get(kid, kid) or None
+    )
+    items = []
+    if legacy.host != urlsplit(config.sdkms_endpoint).hostname:
+        found = "was in a DSM of another host; stored seeds name the key by its UUID"
+        remedy = "if it has another UUID in this DSM, say so in kid_map"
+        items.append(Item("warning", about, found, remedy))
+    async with _parts(loaded, former) as parts:
+        try:
+            description = await parts.provider.describe(deadline=_deadline())
+        except KeyNotFound:
+            if legacy.key_name:
+                found = "no key has that name now; stored seeds name it by its UUID"
+                remedy = "see with verify --open that they open"
+                return [*items, Item("warning", about, found, remedy)]
+            found = f"DSM has no key {former.key_id}, so its seeds do not open"
+            remedy = "bring the key into this DSM, and put its new UUID into kid_map"
+            return [*items, Item("error", about, found, remedy)]
+        except KmsError as error:
+            found = f"{error.code}: {error.cause}"
+            return [*items, Item("error", about, found, error.hint)]
+    usable = description.can_decrypt and description.enabled
+    found = f"is {description.kid}, {description.state.value.lower()}"
+    if usable:
+        return [*items, Item("ok", about, found)]
+    remedy = "enable it in DSM, and let the app DECRYPT with it"
+    return [*items, Item("error", about, f"{found}, and can't decrypt", remedy)]
 
 
 async def _ask_dsm(parts: Parts) -> list[Item]:

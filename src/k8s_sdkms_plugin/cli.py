@@ -85,6 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_config(check)
     check.add_argument("--json", action="store_true", help="print JSON")
+    check.add_argument(
+        "--legacy-config",
+        type=Path,
+        metavar="F",
+        help="a former config of the Go plugin: does what was stored under it open?",
+    )
     check.set_defaults(command=_check)
 
     call = commands.add_parser(
@@ -198,7 +204,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     harden_process()
     loaded = load(arguments.config, os.environ, strict=arguments.strict)
-    return check(loaded, as_json=arguments.json)
+    return check(loaded, as_json=arguments.json, legacy_file=arguments.legacy_config)
 
 
 def _call(arguments: argparse.Namespace) -> int:

@@ -58,7 +58,7 @@ class ContainedDaemon(Daemon):
         """Start it with these words and wait until it is in this state."""
         begun = time.monotonic()
         self.run(self.jail.command(*words))
-        self.await_true(self._accepts, within_s=START_S, what="its socket accepts")
+        self.await_true(self.accepts, within_s=START_S, what="its socket accepts")
         self.await_state(state, within_s=START_S)
         self.ready_s = time.monotonic() - begun
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import tarfile
 from typing import TYPE_CHECKING
@@ -70,7 +71,9 @@ class Host:
         return {p.name for p in (self.root / HOME[1:] / "versions").iterdir()}
 
 
-def make_host(kind: str, folder: Path, archive: Path, emulator: Emulator) -> Host:
+def a_host(
+    kind: str, folder: Path, archive: Path, emulator: Emulator
+) -> Iterator[Host]:
     root = folder / "root"
     root.mkdir()
     base = built(["scripts/base", *HOSTS[kind]])
@@ -79,27 +82,25 @@ def make_host(kind: str, folder: Path, archive: Path, emulator: Emulator) -> Hos
     for path in (archive, archive.with_name(f"{archive.name}.sha256")):
         (root / "root" / path.name).hardlink_to(path)
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
-    return Host(ContainedDaemon(folder, "host", Jail(root=root), emulator))
+    made = Host(ContainedDaemon(folder, "host", Jail(root=root), emulator))
+    try:
+        yield made
+    finally:
+        made.daemon.close()
+        # 300 MB; pytest would keep them for three runs.
+        shutil.rmtree(root)
 
 
 @pytest.fixture(params=HOSTS)
 def host(
     request: pytest.FixtureRequest, tmp_path: Path, archive: Path, emulator: Emulator
 ) -> Iterator[Host]:
-    made = make_host(request.param, tmp_path, archive, emulator)
-    try:
-        yield made
-    finally:
-        made.daemon.close()
+    yield from a_host(request.param, tmp_path, archive, emulator)
 
 
 @pytest.fixture
 def bookworm(tmp_path: Path, archive: Path, emulator: Emulator) -> Iterator[Host]:
-    made = make_host("bookworm", tmp_path, archive, emulator)
-    try:
-        yield made
-    finally:
-        made.daemon.close()
+    yield from a_host("bookworm", tmp_path, archive, emulator)
 
 
 def test_guide_brings_a_daemon_onto_a_host_without_python(

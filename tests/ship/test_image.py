@@ -8,8 +8,10 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from attrs import evolve
 from tests.e2e.harness.program import eventually, free_port
 from tests.ship.contained import CONFIG, ContainedDaemon
+from tests.ship.jail import NO_CAPABILITIES
 
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 # Flags of a .pyc (PEP 552): made from a hash, which is never compared.
 UNCHECKED_HASH = 0b01
+
+# That of the manifests in deploy/ which don't run it as root.
+USER = 64535
 
 # What turns a foothold in the container into more, or tells where it was built.
 UNWANTED = (
@@ -142,6 +147,21 @@ def test_it_serves_without_writing_and_without_capabilities(
     daemon.stop()
     assert daemon.exit_code == 0
     assert not daemon.socket.exists()
+
+
+def test_it_serves_as_another_user(
+    daemon: ContainedDaemon, image: dict[str, Any]
+) -> None:
+    for path in (daemon.config, daemon.socket.parent, daemon.folder / "state"):
+        os.chown(path, USER, USER)
+    user = (f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
+    daemon.jail = evolve(daemon.jail, first=(*NO_CAPABILITIES, *user))
+
+    daemon.start_as(*image["Entrypoint"])
+
+    assert daemon.opens_what_it_seals()
+    assert set(daemon.kernel_says("Uid").split()) == {str(USER)}
+    assert daemon.socket.stat().st_uid == USER
 
 
 def test_health_is_the_daemons_not_dsms(

@@ -45,7 +45,7 @@ def objects_of(path: Path, target: Target) -> Iterator[tuple[bytes, bytes]]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(path.open("rb"))
+            file = stack.enter_context(open(path, "rb", opener=_open))
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise LookFailed(f"{path} is no file")
@@ -62,6 +62,11 @@ def objects_of(path: Path, target: Target) -> Iterator[tuple[bytes, bytes]]:
         except OSError as failure:
             why = failure.strerror or type(failure).__name__
             raise LookFailed(f"{path} can't be read ({why})") from None
+
+
+def _open(path: str, flags: int) -> int:
+    # Not blocking, so that a pipe without a writer is told, and not waited for.
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
 def _revisions(database: Bolt, target: Target) -> Iterator[tuple[bytes, KeyValue]]:

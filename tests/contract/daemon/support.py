@@ -21,7 +21,7 @@ from dsm_emulator import Dsm, EmulatorServer
 
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -104,11 +104,13 @@ class Daemon:
         *,
         stderr: int | None = None,
         environ: Mapping[str, str] | None = None,
+        launcher: Sequence[str] = (),
     ) -> None:
         self.config = config
         self.socket = socket
         self.log = config.with_suffix(".log")
-        command = [sys.executable, "-m", "k8s_sdkms_plugin", "-config", str(config)]
+        program = [sys.executable, "-m", "k8s_sdkms_plugin", "-config", str(config)]
+        command = [*launcher, *program]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -313,6 +315,12 @@ class Lab:
     ) -> Daemon:
         """Start a daemon with *config*, and wait for nothing."""
         self.daemon = Daemon(config, self.socket, stderr=stderr, environ=environ)
+        self._daemons.append(self.daemon)
+        return self.daemon
+
+    def launch_by(self, launcher: Sequence[str], config: Path) -> Daemon:
+        """Do the same by another program, which becomes the daemon in the end."""
+        self.daemon = Daemon(config, self.socket, launcher=launcher)
         self._daemons.append(self.daemon)
         return self.daemon
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import cbor2
 from tests.e2e.harness import stored
 from tests.e2e.harness.kube import secret
-from tests.e2e.harness.plugin import Sealed
+from tests.e2e.harness.plugin import START_S, Sealed
+from tests.e2e.harness.program import ROOT, Program
 
 
 if TYPE_CHECKING:
@@ -63,3 +65,18 @@ def sealed_in(found_blob: bytes) -> Sealed:
     assert list(found) == ["Version", "KID", "Cipher", "IV", "Tag"]
     assert found["Version"] == 1
     return Sealed(found["KID"], found["Cipher"], found["IV"], found["Tag"])
+
+
+class GoPlugin(Program):
+    """The stand-in for the Go plugin, at a daemon's socket and with its config file."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        super().__init__(f"{daemon.name}-go", daemon.folder)
+        self._daemon = daemon
+
+    def start(self) -> None:
+        """Start it and wait until its socket accepts."""
+        module = "tests.e2e.harness.go_plugin_server"
+        words = [sys.executable, "-m", module, "-config", str(self._daemon.config)]
+        self.run(words, {**self._daemon.environ, "PYTHONPATH": str(ROOT)})
+        self.await_true(self._daemon.accepts, within_s=START_S, what="it accepts")

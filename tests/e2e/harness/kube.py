@@ -100,9 +100,13 @@ class KubeApiServer(Program):
 
     def configure(self, *providers: Kms) -> None:
         """Write the encryption configuration; a running server sees it in a minute."""
+        self.configure_with(encryption_configuration(*providers))
+
+    def configure_with(self, text: str) -> None:
+        """Do the same with a configuration that somebody else made."""
         # Replaced whole, as an operator's tool would: never seen half-written.
         fresh = self._encryption.with_suffix(".new")
-        fresh.write_text(encryption_configuration(*providers))
+        fresh.write_text(text)
         fresh.replace(self._encryption)
 
     def kubeconfig(self) -> Path:
@@ -229,6 +233,11 @@ class KubeApiServer(Program):
         answer = _ok(self._client.get(f"/api/v1/namespaces/{namespace}/secrets"))
         return {s["metadata"]["name"]: _text(s) for s in answer.json()["items"]}
 
+    def delete_secret(self, namespace: str, name: str) -> None:
+        """Delete a Secret."""
+        path = f"/api/v1/namespaces/{namespace}/secrets/{name}"
+        _ok(self._client.delete(path))
+
     def rewrite_secret(self, namespace: str, name: str) -> None:
         """Read a Secret and write it back unchanged, as a storage migration does."""
         path = f"/api/v1/namespaces/{namespace}/secrets/{name}"
@@ -239,6 +248,15 @@ class KubeApiServer(Program):
         for each in _ok(self._client.get("/api/v1/secrets")).json()["items"]:
             found = each["metadata"]
             self.rewrite_secret(found["namespace"], found["name"])
+
+    def dry_run_pod(self, manifest: dict[str, Any]) -> httpx.Response:
+        """Have a pod checked, every field of it, as if it were to be made."""
+        namespace = manifest["metadata"]["namespace"]
+        return self._client.post(
+            f"/api/v1/namespaces/{namespace}/pods",
+            params={"dryRun": "All", "fieldValidation": "Strict"},
+            json=manifest,
+        )
 
     def etcd_key(self, namespace: str, name: str) -> str:
         """Return the key in etcd of a Secret."""

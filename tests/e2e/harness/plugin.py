@@ -30,6 +30,28 @@ def command() -> Path:
 
 
 @attrs.frozen
+class Told:
+    """What a command of ours said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it said, of a command that says JSON."""
+        return json.loads(self.out)
+
+
+def told(*words: str | Path) -> Told:
+    """Run a command of ours, as a person at a shell would."""
+    done = subprocess.run(
+        [command(), *words], capture_output=True, text=True, timeout=120, check=False
+    )
+    return Told(done.returncode, done.stdout, done.stderr)
+
+
+@attrs.frozen
 class Sealed:
     """What DSM answers to an encrypt call."""
 
@@ -199,7 +221,7 @@ class Daemon(Program):
         if not self.config.exists():
             self.configure()
         self.run([command(), "serve", "--config", self.config], self.environ)
-        self.await_true(self._accepts, within_s=START_S, what="its socket accepts")
+        self.await_true(self.accepts, within_s=START_S, what="its socket accepts")
 
     def restart(self) -> None:
         """Stop it and start it again."""
@@ -237,7 +259,8 @@ class Daemon(Program):
             what=f"its state is {' or '.join(states)}",
         )
 
-    def _accepts(self) -> bool:
+    def accepts(self) -> bool:
+        """Return whether somebody listens at its socket."""
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(str(self.socket)) == 0
 

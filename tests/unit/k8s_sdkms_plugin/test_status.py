@@ -239,6 +239,29 @@ def test_server_that_never_answers_is_given_up(
     assert lines["Status"].startswith("not ok: DEADLINE_EXCEEDED")
 
 
+@pytest.mark.parametrize("answer", [OK, WAITS, KeyDisabled("the key is disabled")])
+def test_daemon_that_answers_is_alive_whatever_it_says_of_dsm(
+    path: Path, capsys: pytest.CaptureFixture[str], answer: StatusAnswer | KmsError
+) -> None:
+    with served(path, answer):
+        code = main(["status", "--alive", "--socket", str(path)])
+    assert (code, capsys.readouterr()) == (0, ("", ""))
+
+
+def test_daemon_that_is_silent_is_not_alive(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["status", "--alive", "--socket", str(path), "--timeout-s", "0.2"]
+    assert main(words) == 1
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(path))
+        mute.listen()
+        assert main(words) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert "No such file" in first
+    assert "DEADLINE_EXCEEDED" in second
+
+
 # With a listener.
 
 

@@ -82,8 +82,8 @@ def test_name_of_a_group_means_nothing_in_a_container(render: Render) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["--program", "/root/bin/p"],
-        ["--installed-as", "/home/me/config.json"],
+        ["--program", "/run/user/0/bin/p"],
+        ["--installed-as", "/run/user/0/config.json"],
         ["--set", "state_dir=/tmp/state"],
     ],
 )

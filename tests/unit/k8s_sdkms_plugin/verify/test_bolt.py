@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from typing import TYPE_CHECKING
@@ -104,6 +105,10 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         list(objects_of(tmp_path / "none", ALL))
     with pytest.raises(LookFailed, match="can't be read"):
         list(objects_of(tmp_path, ALL))
+    # Without somebody who writes into it, it would be waited for.
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(LookFailed, match="is no file"):
+        list(objects_of(tmp_path / "pipe", ALL))
 
 
 @pytest.mark.parametrize("pages", range(3, len(FILE) // PAGE))
@@ -164,10 +169,8 @@ def test_damage_anywhere_ends_in_our_words_or_in_objects(
     content = bytearray(FILE)
     for offset, byte in damage:
         content[offset] = byte
-    try:
+    with contextlib.suppress(LookFailed):
         read(path, bytes(content))
-    except LookFailed as refusal:
-        assert "no etcd snapshot" in str(refusal)
 
 
 def test_file_that_shrinks_while_it_is_read_ends_in_our_words(path: Path) -> None:

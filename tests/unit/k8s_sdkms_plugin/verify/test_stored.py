@@ -31,7 +31,7 @@ from k8s_sdkms_plugin.verify.stored import Source, take_apart
     ],
 )
 def test_object_of_ours_says_provider_key_id_format_and_dsm_key(
-    sealed_seed: bytes, key_id: str, version: int, native: bool
+    sealed_seed: bytes, key_id: str, version: int, *, native: bool
 ) -> None:
     found = take_apart(KEY, value(sealed_seed, key_id))
 
@@ -112,8 +112,8 @@ def test_damage_is_said(stored: bytes, says: str) -> None:
     assert says in take_apart(KEY, stored).damage
 
 
-@given(st.binary(max_size=300), st.booleans())
-def test_whatever_is_stored_is_something(tail: bytes, kms: bool) -> None:
+@given(tail=st.binary(max_size=300), kms=st.booleans())
+def test_whatever_is_stored_is_something(*, tail: bytes, kms: bool) -> None:
     start = b"k8s:enc:kms:v2:dsm:" if kms else b"k8s:enc:"
     found = take_apart(KEY, start + tail)
     assert found.damage or found.sealed or found.provider != "unknown"

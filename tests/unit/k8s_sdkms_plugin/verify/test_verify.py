@@ -51,6 +51,7 @@ class Server:
         self._threads = ThreadPoolExecutor(4)
         self._server = grpc.server(self._threads)
         service, _, name = method.strip("/").rpartition("/")
+        handler: grpc.RpcMethodHandler[bytes, bytes]
         handler = grpc.unary_unary_rpc_method_handler(self._called)
         generic = grpc.method_handlers_generic_handler(service, {name: handler})
         self._server.add_generic_rpc_handlers([generic])
@@ -131,7 +132,7 @@ def store() -> Store:
 
 @pytest.fixture
 def server(store: Store) -> Iterator[str]:
-    server = Server(RANGE_METHOD, lambda raw: store.answer(raw))
+    server = Server(RANGE_METHOD, store.answer)
     port = server.start("127.0.0.1:0")
     yield f"http://127.0.0.1:{port}"
     server.stop()
@@ -342,6 +343,7 @@ def test_object_of_kubernetes_1_27_opens_by_its_own_key(
     ],
 )
 def test_object_that_does_not_open_is_a_finding(
+    *,
     seed: bytes,
     data: bytes,
     source: int,
@@ -456,7 +458,7 @@ def _ask_pages(store: Store, server: str) -> list[FullRequest]:
 
 
 @pytest.mark.parametrize("login", [False, True])
-def test_etcd_is_reached_by_tls(login: bool, verify: Verify, tmp_path: Path) -> None:
+def test_etcd_is_reached_by_tls(*, login: bool, verify: Verify, tmp_path: Path) -> None:
     authority = trustme.CA()
     cert = authority.issue_cert("127.0.0.1")
     client = authority.issue_cert("client@example.com")
@@ -517,7 +519,7 @@ def test_large_prefix_gives_signs_of_life(
     ],
 )
 def test_endpoints_are_spelt_as_etcdctl_has_them(
-    text: str, target: str, secure: bool
+    *, text: str, target: str, secure: bool
 ) -> None:
     assert etcd.Endpoint.parse(text) == etcd.Endpoint(target, secure)
 
