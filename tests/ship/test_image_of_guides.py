@@ -7,10 +7,14 @@ import os
 import re
 import subprocess
 import tarfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.e2e.harness.program import ROOT
 from tests.unit.docs.support import Page
+
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_archive_of_the_guide_has_the_name_that_the_pod_asks_for(
