@@ -266,6 +266,8 @@ def _render(words: list[str]) -> int:
 
 
 def _verify(words: list[str]) -> int:
+    # gRPC would tell of each failed handshake in lines of its own.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from k8s_sdkms_plugin.verify.command import main as verify_main
 
     return verify_main(words)

@@ -27,7 +27,7 @@ RKE2_KEY = {
     "name": "aescbckey",
     "secret": base64.b64encode(os.urandom(32)).decode(),
 }
-RKE2_DEFAULT = {
+RKE2_DEFAULT: dict[str, Any] = {
     "kind": "EncryptionConfiguration",
     "apiVersion": "apiserver.config.k8s.io/v1",
     "resources": [
@@ -130,6 +130,45 @@ def test_everything_goes_from_aescbc_to_kms_and_back(
     daemon.stop()
     kube.restart()
     everything_reads_back()
+
+
+def test_configuration_of_several_rules_is_taken_by_the_server(
+    workshop: Workshop, daemon: Daemon, tmp_path: Path
+) -> None:
+    aescbc, identity = RKE2_DEFAULT["resources"][0]["providers"]
+    rules = [
+        {"resources": ["events"], "providers": [identity]},
+        {"resources": ["secrets", "configmaps"], "providers": [aescbc, identity]},
+        {"resources": ["*.apps"], "providers": [identity, aescbc]},
+    ]
+    current = tmp_path / "current.json"
+    current.write_text(json.dumps({**RKE2_DEFAULT, "resources": rules}))
+    of = ("secrets", "deployments.apps", "widgets.example.com")
+    resources = (word for name in of for word in ("--resource", name))
+    merged = rendered(
+        *("encryption-config", "--config", daemon.config, "--merge", current),
+        *resources,
+    )
+    names = [
+        rule["providers"][0].get("kms", {}).get("name")
+        for rule in yaml.safe_load(merged)["resources"]
+    ]
+    assert names == [None, "dsm", "dsm-2", "dsm-3"]
+
+    kube = workshop.kube("several")
+    try:
+        kube.configure_with(merged)
+        kube.start()
+        kube.create_namespace(NAMESPACE)
+        kube.create_secret(NAMESPACE, "one", "two")
+        assert kube.stored(NAMESPACE, "one").startswith(b"k8s:enc:kms:v2:dsm:")
+        # What kube-apiserver makes by itself, of the other resource of that rule.
+        maps = eventually(
+            lambda: kube.etcd.under("/registry/configmaps/"), within_s=30, what="maps"
+        )
+        assert all(v.startswith(b"k8s:enc:kms:v2:dsm:") for v in maps.values())
+    finally:
+        kube.close()
 
 
 @pytest.mark.parametrize("variant", [(), ("--non-root",), ("--pull",)])

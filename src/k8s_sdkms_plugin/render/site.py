@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import attrs
 from attrs import frozen
 
 from adapters_grpc.unix_socket import SocketRefused, socket_path
@@ -25,7 +26,7 @@ _PATHS_ALLOWED: Final = (
     "is no absolute path of letters, digits and @ _ + . - alone; choose one that no "
     "file has to quote"
 )
-_SHARED: Final = frozenset(
+SHARED: Final = frozenset(
     map(Path, ("/", "/dev", "/etc", "/run", "/tmp", "/var", "/var/lib", "/var/tmp"))  # noqa: S108 - to refuse them
 )
 
@@ -38,14 +39,14 @@ class Site:
         config_file: Where the daemon finds its config.
         socket: The socket, as the config names it.
         state_dir: The folder that survives restarts, if there is one.
-        ca_file: The file of certificate authorities, if there is one.
+        files: Whatever else the config names, such as ca_file: setting and path.
         socket_group: The group of the socket, by name or number, if there is one.
     """
 
     config_file: Path
     socket: Path
     state_dir: Path | None
-    ca_file: Path | None
+    files: tuple[tuple[str, Path], ...]
     socket_group: str | None
 
     @property
@@ -77,13 +78,20 @@ def site_of(config: PluginConfig, config_file: Path) -> Site:
         config_file=config_file,
         socket=socket,
         state_dir=None if config.state_dir is None else Path(config.state_dir),
-        ca_file=None if config.ca_file is None else Path(config.ca_file),
+        files=_files(config),
         socket_group=config.socket_group,
     )
     problems = _odd_names(site) or _clashes(site)
     if problems:
         raise RenderRefused(*(f"error: {problem}" for problem in problems))
     return site
+
+
+def _files(config: PluginConfig) -> tuple[tuple[str, Path], ...]:
+    """Return every setting that names a file to be read, and its path."""
+    names = [a.name for a in attrs.fields(type(config)) if a.name.endswith("_file")]
+    named = [(n, getattr(config, n)) for n in names if n != "socket_file"]
+    return tuple((name, Path(path)) for name, path in named if path is not None)
 
 
 def on_the_host(path: Path) -> Path:
@@ -124,7 +132,7 @@ def _odd_names(site: Site) -> list[str]:
         "--installed-as": site.config_file,
         "socket_file": site.socket,
         "state_dir": site.state_dir,
-        "ca_file": site.ca_file,
+        **dict(site.files),
     }
     problems = [
         f"{what}: {_PATHS_ALLOWED}"
@@ -139,7 +147,7 @@ def _odd_names(site: Site) -> list[str]:
 
 def _clashes(site: Site) -> list[str]:
     folder = on_the_host(site.socket_dir)
-    if folder in _SHARED:
+    if folder in SHARED:
         problem = (
             f"socket_file: {site.socket_dir} belongs to others too, and kube-apiserver "
             "is given the whole folder; name one of its own, such as "
@@ -149,7 +157,7 @@ def _clashes(site: Site) -> list[str]:
     inside = {
         "--installed-as": site.config_file,
         "state_dir": site.state_dir,
-        "ca_file": site.ca_file,
+        **dict(site.files),
     }
     problems = [
         f"{what}: is in the socket's folder, which kube-apiserver is given; move it"
@@ -164,7 +172,7 @@ def _state_clashes(site: Site) -> list[str]:
         return []
     state, folder = on_the_host(site.state_dir), on_the_host(site.socket_dir)
     better = "such as /var/lib/k8s-sdkms-plugin"
-    if state in _SHARED:
+    if state in SHARED:
         return [f"state_dir: {state} belongs to others too; name another, {better}"]
     if state.is_relative_to("/run"):
         return [f"state_dir: /run does not survive a reboot; name another, {better}"]

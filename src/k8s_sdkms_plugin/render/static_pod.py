@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from k8s_sdkms_plugin.render.refusal import RenderRefused
+from k8s_sdkms_plugin.render.site import SHARED
 from k8s_sdkms_plugin.version import NAME
 
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 USER_ID: Final = 64535
 """User and group of the variant without root: outside of what hosts give to people."""
+
+_FILES: Final = "files"
 
 _IMAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 _GID: Final = re.compile(r"[0-9]{1,9}")
@@ -54,8 +57,8 @@ spec:
 
 _OWNER: Final = """\
 # It runs as user {uid}, who must own the config: chown {uid}:{uid} on
-# {config}. The init container gives it the folders;
-# that one is root with a single capability.
+# {config}, and be able to read what that names. The
+# init container gives it the folders; that one is root with a single capability.
 """
 
 _INIT: Final = """\
@@ -100,10 +103,15 @@ _CONTAINER: Final = """\
       # selects this pod, and Status tells kube-apiserver.
       livenessProbe:
         exec:
-          command: [{name}, status, --alive, --socket, {socket}]
+          command:
+            - {name}
+            - status
+            - --alive
+            - --timeout-s=10
+            - --socket={socket}
         initialDelaySeconds: 10
         periodSeconds: 30
-        timeoutSeconds: 10
+        timeoutSeconds: 20
         failureThreshold: 4
       resources:
         # No CPU limit: a throttled daemon is an outage. The memory holds 1,000 local
@@ -137,7 +145,8 @@ def static_pod(site: Site, image: str, *, pull: bool, as_root: bool) -> str:
         raise RenderRefused("error: --image: is no reference of an image")
     uid = 0 if as_root else USER_ID
     mounted = _mounted(site)
-    folders = {n: p for n, (p, kind) in mounted.items() if kind != "File"}
+    # What the daemon writes in; the rest is the operator's.
+    folders = {n: p for n, (p, _) in mounted.items() if n in ("socket", "state")}
     values = {
         "name": NAME,
         "image": image,
@@ -179,22 +188,42 @@ def _group(site: Site, uid: int) -> int:
 
 def _mounted(site: Site) -> dict[str, tuple[Path, str]]:
     """Return what the daemon needs of the host: path and hostPath type by name."""
-    mounted = {
-        "config": (site.config_file, "File"),
-        "socket": (site.socket_dir, "DirectoryOrCreate"),
-    }
+    folders = _folders_of_files(site)
+    mounted = {"config": (site.config_file, "File")}
+    if site.config_file.parent in folders:
+        mounted = {}
+    mounted["socket"] = (site.socket_dir, "DirectoryOrCreate")
     if site.state_dir is not None:
         mounted["state"] = (site.state_dir, "DirectoryOrCreate")
-    if site.ca_file is not None:
-        mounted["ca"] = (site.ca_file, "File")
-    return mounted
+    names = (f"{_FILES}-{i}" for i in range(1, len(folders) + 1))
+    return mounted | {
+        name: (path, "Directory") for name, path in zip(names, folders, strict=True)
+    }
+
+
+def _folders_of_files(site: Site) -> list[Path]:
+    """Return the folders of what the config names.
+
+    The folders, so that a file which is replaced is seen: a mount of the file alone
+    would go on showing the old one.
+    """
+    shared = [name for name, path in site.files if path.parent in SHARED]
+    if shared:
+        raise RenderRefused(
+            *(
+                f"error: {name}: its folder is mounted whole, and holds more; give it "
+                "one of its own, such as /etc/fortanix"
+                for name in shared
+            )
+        )
+    return list(dict.fromkeys(path.parent for _, path in site.files))
 
 
 def _mounts(paths: dict[str, Path]) -> str:
     lines = []
     for name, path in paths.items():
         lines += [f"        - name: {name}", f"          mountPath: {path}"]
-        if name in ("config", "ca"):
+        if name == "config" or name.startswith(_FILES):
             lines.append("          readOnly: true")
     return "".join(f"{line}\n" for line in lines)
 

@@ -111,7 +111,8 @@ def unit(site: Site, program: Path, user: str = ROOT_USER) -> str:
 
 
 def _refuse_hidden(site: Site, program: Path) -> None:
-    paths = (program, site.config_file, site.socket, site.state_dir, site.ca_file)
+    files = (path for _, path in site.files)
+    paths = (program, site.config_file, site.socket, site.state_dir, *files)
     hidden = [
         path
         for path in paths

@@ -126,8 +126,10 @@ class Etcd:
             LookFailed: etcd does not answer, or refuses.
         """
         start, revision = target.key, 0
+        # kine, k3s' etcd over a database, takes no limit for a single key.
+        limit = 0 if target.exact else page_objects
         while True:
-            page = await self._page(start, target.end, revision, page_objects)
+            page = await self._page(start, target.end, revision, limit)
             if page is None:
                 revision = 0
                 continue
@@ -137,7 +139,9 @@ class Etcd:
                     yield item.key, item.value
             if not page.more or not page.kvs:
                 return
-            start = max(start, page.kvs[-1].key) + b"\0"
+            if page.kvs[-1].key < start:
+                raise LookFailed(f"etcd at {self._endpoint.target}: it goes in circles")
+            start = page.kvs[-1].key + b"\0"
             revision = page.header.revision if revision == 0 else revision
 
     async def _page(

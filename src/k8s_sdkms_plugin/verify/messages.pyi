@@ -28,6 +28,7 @@ class RangeRequest(Message):
 
 class RangeResponse(Message):
     more: bool
+    def __init__(self, *, more: bool = ...) -> None: ...
     @property
     def header(self) -> ResponseHeader: ...
     @property

@@ -144,18 +144,36 @@ def test_pod_has_no_power(variant: tuple[str, ...], render: Render) -> None:
 
 
 def test_mounts_of_a_pod_are_its_volumes(render: Render) -> None:
-    settings = ("--set", "ca_file=/etc/fortanix/ca.pem")
+    settings = ("--set", "ca_file=/etc/dsm/ca.pem")
     for variant in ((), ("--non-root",)):
         spec = render("static-pod", *settings, *variant).yaml["spec"]
         volumes = {v["name"]: v["hostPath"]["path"] for v in spec["volumes"]}
         (container,) = spec["containers"]
         mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
         assert mounts == volumes
-        assert volumes["ca"] == "/etc/fortanix/ca.pem"
+        # Its folder, so that a file which is replaced is seen.
+        assert volumes["files-1"] == "/etc/dsm"
+        read_only = {m["name"] for m in container["volumeMounts"] if m.get("readOnly")}
+        assert read_only == {"config", "files-1"}
         for init in spec.get("initContainers", []):
             folders = [m["mountPath"] for m in init["volumeMounts"]]
             assert init["command"] == ["chown", "64535:64535", *folders]
             assert folders == [volumes["socket"], volumes["state"]]
+
+
+def test_folder_of_the_config_is_mounted_once(render: Render) -> None:
+    settings = ("--set", "ca_file=/etc/fortanix/ca.pem")
+    spec = render("static-pod", *settings).yaml["spec"]
+    paths = [volume["hostPath"] for volume in spec["volumes"]]
+    assert {"path": "/etc/fortanix", "type": "Directory"} in paths
+    assert not [path for path in paths if path["type"] == "File"]
+
+
+def test_file_in_a_folder_of_everybody_is_refused_for_a_pod(render: Render) -> None:
+    made = render("static-pod", "--set", "ca_file=/etc/ca.pem")
+    assert made.code == 2
+    assert "ca_file: its folder is mounted whole" in made.err
+    assert render("systemd", "--set", "ca_file=/etc/ca.pem").code == 0
 
 
 def test_encryption_config_names_the_socket_of_the_settings(render: Render) -> None:

@@ -103,7 +103,7 @@ class Store:
             for key in self.content
             if key == request.key or request.key <= key < request.range_end
         )
-        page = keys[: request.limit]
+        page = keys[: request.limit or None]
         answer = RangeResponse()
         answer.header.revision = self.revision
         answer.more = len(page) < len(keys)
@@ -493,6 +493,20 @@ def test_answer_that_is_none_is_refused(verify: Verify) -> None:
         server.stop()
     assert done.code == 2
     assert "none of etcd's" in done.err
+
+
+def test_etcd_that_goes_in_circles_is_left(verify: Verify) -> None:
+    answer = RangeResponse(more=True)
+    answer.kvs.add(key=KEY, value=value())  # type: ignore[attr-defined]
+    server = Server(RANGE_METHOD, lambda _: answer.SerializeToString())
+    port = server.start("127.0.0.1:0")
+    try:
+        done = verify("--endpoints", f"127.0.0.1:{port}")
+    finally:
+        server.stop()
+    assert done.code == 2
+    assert "in circles" in done.err
+    assert "well" not in done.out
 
 
 def test_large_prefix_gives_signs_of_life(
