@@ -196,8 +196,9 @@ def test_node_with_the_file_of_step_1_reads_what_another_writes(place: Place) ->
     reads = place.workshop.kube("reads", etcd=writes.etcd)
     reads.start()
     writes.create_secret("default", "written", "by the other")
-    # It has only identity, and so is what step 1 warns of.
-    with pytest.raises(AssertionError, match="500"):
+    # It has only identity: that is what step 1 warns of.
+    (said,) = re.findall(r"`(identity transformer [^`]+)`", prose("encryption"))
+    with pytest.raises(AssertionError, match=f"500: .*{said}"):
         reads.secret("default", "written")
 
     identity: dict[str, Any] = {"identity": {}}
