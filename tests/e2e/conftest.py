@@ -71,7 +71,9 @@ class Binaries:
     """The programs that are not ours."""
 
     etcd: Path
+    etcdctl: Path
     kube_apiserver: Path
+    kubectl: Path
 
 
 @attrs.frozen
@@ -165,7 +167,9 @@ class Workshop:
 def binaries() -> Binaries:
     return Binaries(
         etcd=_path_of(["scripts/e2e-setup", "etcd-path"]),
+        etcdctl=_path_of(["scripts/e2e-setup", "etcdctl-path"]),
         kube_apiserver=_path_of(["scripts/kube-apiserver", "path"]),
+        kubectl=_path_of(["scripts/kubectl", "path"]),
     )
 
 

@@ -93,6 +93,11 @@ class KubeApiServer(Program):
             trust_env=False,
         )
 
+    @property
+    def encryption(self) -> Path:
+        """The file that its --encryption-provider-config names."""
+        return self._encryption
+
     def configure(self, *providers: Kms) -> None:
         """Write the encryption configuration; a running server sees it in a minute."""
         self.configure_with(encryption_configuration(*providers))
@@ -103,6 +108,25 @@ class KubeApiServer(Program):
         fresh = self._encryption.with_suffix(".new")
         fresh.write_text(text)
         fresh.replace(self._encryption)
+
+    def kubeconfig(self) -> Path:
+        """Write a kubeconfig for kubectl; return its path."""
+        path = self.folder / "kubeconfig.json"
+        server = {
+            "server": f"https://127.0.0.1:{self._port}",
+            "certificate-authority": str(self.folder / "ca.crt"),
+        }
+        written = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "e2e", "cluster": server}],
+            "users": [{"name": "e2e", "user": {"token": TOKEN}}],
+            "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": "e2e"}}],
+            "current-context": "e2e",
+        }
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(written))
+        return path
 
     def start(self, *, check: str = "/readyz") -> None:
         """Start it and wait until it says ok, at that path."""
@@ -292,6 +316,7 @@ def _credentials(folder: Path) -> ssl.SSLContext:
     server = authority.issue_cert("127.0.0.1")
     server.private_key_pem.write_to_path(str(folder / "tls.key"))
     _write_chain(folder / "tls.crt", server.cert_chain_pems)
+    authority.cert_pem.write_to_path(str(folder / "ca.crt"))
     key = ec.generate_private_key(ec.SECP256R1())
     (folder / "sa.key").write_bytes(
         key.private_bytes(
