@@ -133,8 +133,10 @@ def test_everything_goes_from_aescbc_to_kms_and_back(
 
 
 def test_configuration_of_several_rules_is_taken_by_the_server(
-    workshop: Workshop, daemon: Daemon, tmp_path: Path
+    workshop: Workshop, tmp_path: Path
 ) -> None:
+    daemon = workshop.native_daemon("several")
+    daemon.configure()
     aescbc, identity = RKE2_DEFAULT["resources"][0]["providers"]
     rules = [
         {"resources": ["events"], "providers": [identity]},
@@ -157,6 +159,7 @@ def test_configuration_of_several_rules_is_taken_by_the_server(
 
     kube = workshop.kube("several")
     try:
+        daemon.start()
         kube.configure_with(merged)
         kube.start()
         kube.create_namespace(NAMESPACE)
@@ -169,6 +172,7 @@ def test_configuration_of_several_rules_is_taken_by_the_server(
         assert all(v.startswith(b"k8s:enc:kms:v2:dsm:") for v in maps.values())
     finally:
         kube.close()
+        daemon.close()
 
 
 @pytest.mark.parametrize("variant", [(), ("--non-root",), ("--pull",)])
