@@ -197,7 +197,7 @@ def test_node_with_the_file_of_step_1_reads_what_another_writes(place: Place) ->
     reads.start()
     writes.create_secret("default", "written", "by the other")
     # It has only identity: that is what step 1 warns of.
-    (said,) = re.findall(r"`(identity transformer [^`]+)`", prose("encryption"))
+    (said,) = re.findall(r"`(no matching [^`]+)`", prose("encryption"))
     with pytest.raises(AssertionError, match=f"500: .*{said}"):
         reads.secret("default", "written")
 
