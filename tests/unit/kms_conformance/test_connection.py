@@ -127,7 +127,8 @@ async def listen(endpoint: Endpoint, answer: bytes) -> asyncio.Server:
     return await asyncio.start_unix_server(serve, endpoint.address)
 
 
-GOAWAY = bytes.fromhex("000000040000000000000008070000000000" + 8 * "00")
+SETTINGS = bytes.fromhex("000000040000000000")
+GOAWAY = bytes.fromhex("0000080700000000000000000000000001")  # a protocol error
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ GOAWAY = bytes.fromhex("000000040000000000000008070000000000" + 8 * "00")
     [
         (b"", "closed the connection"),
         (bytes.fromhex("00000100000000000000"), "no HTTP/2"),  # DATA for nobody
-        (GOAWAY, "GOAWAY"),
+        (SETTINGS + GOAWAY, "GOAWAY"),
     ],
 )
 async def test_socket_that_speaks_no_http2_is_named(
