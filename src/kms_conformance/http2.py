@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import struct
 from typing import TYPE_CHECKING, Final, Self
 
@@ -92,23 +94,25 @@ class RawHttp2:
             h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
         )
         self._streams: dict[int, _Stream] = {}
+        # Not asyncio's streams, which forget what has come as soon as a write fails.
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.setblocking(False)  # noqa: FBT003 - socket's own signature
         self._settings_came = False
         self._unread = b""
         self.leaving = False
 
     async def __aenter__(self) -> Self:
-        async with asyncio.timeout(self._timeout_s):
-            self._reader, self._writer = await asyncio.open_unix_connection(
-                self._endpoint.address
-            )
-            try:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(self._socket, self._endpoint.address)
                 self._h2.initiate_connection()
                 await self._flush()
                 while not self._settings_came:
                     await self._receive()
-            except BaseException:
-                self._writer.close()
-                raise
+        except BaseException:
+            self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -117,11 +121,11 @@ class RawHttp2:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.aclose()
+        self.close()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close the connection."""
-        self._writer.close()
+        self._socket.close()
 
     @property
     def max_streams(self) -> int:
@@ -208,8 +212,9 @@ class RawHttp2:
         return RawAnswer(tuple(one.headers), bytes(one.body), one.reset)
 
     async def _receive(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            came = await self._reader.read(_READ_BYTES)
+            came = await loop.sock_recv(self._socket, _READ_BYTES)
             if not came:
                 raise ConnectionLost("the plugin closed the connection")
             for event in self._h2.receive_data(self._without_farewells(came)):
@@ -218,7 +223,8 @@ class RawHttp2:
             raise ConnectionLost(f"no HTTP/2: {type(error).__name__}") from None
         except OSError as error:
             raise ConnectionLost(error.strerror or "connection lost") from None
-        await self._flush()
+        with contextlib.suppress(ConnectionLost):
+            await self._flush()  # a plugin that left may have sent more before
 
     def _without_farewells(self, came: bytes) -> bytes:
         """Return the whole frames there are, but for a GOAWAY that is no error.
@@ -261,8 +267,8 @@ class RawHttp2:
                 pass
 
     async def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            self._writer.write(self._h2.data_to_send())
-            await self._writer.drain()
+            await loop.sock_sendall(self._socket, self._h2.data_to_send())
         except OSError as error:
             raise ConnectionLost(error.strerror or "connection lost") from None

@@ -146,7 +146,7 @@ async def stop_lets_calls_in_flight_end(kit: Context) -> None:
     except ConnectionLost as lost:
         raise Failed(f"the call in flight was cut off: {lost}") from None
     finally:
-        await plugin.aclose()  # also when it has failed: the plugin may be waiting
+        plugin.close()  # also when it has failed: the plugin may be waiting
         await asyncio.wait([stopping], timeout=STOPPED_WITHIN_S)
         await _ended(stopping)
     kit.measure("from SIGTERM to the end", round(loop.time() - began, 3), "s")
