@@ -325,3 +325,21 @@ async def test_uids_are_new_each_time(site: Site) -> None:
     assert len({kit.uid() for _ in range(5)}) == 5
     assert isinstance(kit.dial(), Connection)
     await kit.aclose()
+
+
+async def test_call_goes_on_after_a_graceful_goaway(site: Site) -> None:
+    kit = site.context()
+    plugin = await kit.raw_http2()
+    frame = grpc_frame(b"")
+    stream = await plugin.send(STATUS_METHOD, frame[:2], end=False)
+    await plugin.call(STATUS_METHOD, frame)
+    stopping = asyncio.ensure_future(site.plugin.stop())
+    await plugin.finish(stream, frame[2:])
+    assert (await plugin.answer(stream)).header("grpc-status") == "0"
+    await stopping
+    assert plugin.leaving
+    with pytest.raises(ConnectionLost, match="GOAWAY"):
+        await plugin.send(STATUS_METHOD, frame)
+    with pytest.raises(ConnectionLost):
+        await plugin.finish(stream, b"")
+    await kit.aclose()
