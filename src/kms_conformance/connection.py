@@ -26,7 +26,7 @@ from kms_conformance.recorder import Exchange
 
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable, Iterable
 
     from kms_conformance.recorder import Recorder
     from kms_conformance.target import Endpoint
@@ -222,47 +222,6 @@ class Connection:
         took_s = time.perf_counter() - began
         self._recorder.add(Exchange(name, took_s, "OK", sent=body, came=came))
         return came
-
-    async def half_open(
-        self, method: str, *, timeout_s: float
-    ) -> Callable[[bytes], Awaitable[bytes]]:
-        """Begin a call whose message comes later, so that it is surely in flight.
-
-        The recorder does not learn of it: how long it takes is the check's affair.
-
-        Args:
-            method: The full path.
-            timeout_s: Seconds for the call, the wait for its message included.
-
-        Returns:
-            What sends the message, and returns the answer's or raises CallFailed.
-
-        Raises:
-            CallFailed: The call could not begin.
-        """
-        begin: grpc.aio.StreamUnaryMultiCallable[bytes, bytes]
-        begin = self._channel.stream_unary(method)
-        call = begin(timeout=timeout_s, wait_for_ready=True)
-        name = _NAMES.get(method, method)
-
-        async def finish(body: bytes) -> bytes:
-            try:
-                await call.write(body)
-                await call.done_writing()
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                pass  # it has ended already; why, is said by its end
-            try:
-                return await call
-            except grpc.aio.AioRpcError as error:
-                raise CallFailed(
-                    name, error.code().name, error.details() or ""
-                ) from None
-
-        try:
-            await call.wait_for_connection()
-        except grpc.aio.AioRpcError as error:
-            raise CallFailed(name, error.code().name, error.details() or "") from None
-        return finish
 
 
 def _parsed(method: str, answer_class: type[M], raw: bytes) -> M:

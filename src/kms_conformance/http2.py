@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import struct
 from typing import TYPE_CHECKING, Final, Self
 
@@ -25,6 +27,9 @@ PREFIX_BYTES: Final = 5
 """gRPC's prefix of a message: a flag for compression, and four bytes of length."""
 
 _READ_BYTES: Final = 65_536
+_FRAME_HEAD_BYTES: Final = 9
+_GOAWAY: Final = 0x07
+_NO_ERROR: Final = bytes(4)
 
 
 class ConnectionLost(Exception):
@@ -77,6 +82,9 @@ class RawHttp2:
     Args:
         endpoint: Where to connect.
         timeout_s: Seconds for connecting with SETTINGS, and for each answer.
+
+    Attributes:
+        leaving: The plugin has sent GOAWAY without an error: it takes no new calls.
     """
 
     def __init__(self, endpoint: Endpoint, timeout_s: float) -> None:
@@ -86,21 +94,25 @@ class RawHttp2:
             h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
         )
         self._streams: dict[int, _Stream] = {}
+        # Not asyncio's streams, which forget what has come as soon as a write fails.
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.setblocking(False)  # noqa: FBT003 - socket's own signature
         self._settings_came = False
+        self._unread = b""
+        self.leaving = False
 
     async def __aenter__(self) -> Self:
-        async with asyncio.timeout(self._timeout_s):
-            self._reader, self._writer = await asyncio.open_unix_connection(
-                self._endpoint.address
-            )
-            try:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(self._socket, self._endpoint.address)
                 self._h2.initiate_connection()
                 await self._flush()
                 while not self._settings_came:
                     await self._receive()
-            except BaseException:
-                self._writer.close()
-                raise
+        except BaseException:
+            self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -109,7 +121,11 @@ class RawHttp2:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._writer.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
 
     @property
     def max_streams(self) -> int:
@@ -144,6 +160,8 @@ class RawHttp2:
         Raises:
             ConnectionLost: The connection is closed.
         """
+        if self.leaving:
+            raise ConnectionLost("the plugin sent GOAWAY")
         stream = self._h2.get_next_available_stream_id()
         headers = [
             (":method", "POST"),
@@ -162,6 +180,18 @@ class RawHttp2:
             raise ConnectionLost(str(refusal)) from None
         await self._flush()
         return stream
+
+    async def finish(self, stream: int, body: bytes) -> None:
+        """Send the rest of a request that was sent without an end.
+
+        Raises:
+            ConnectionLost: The connection or the stream is closed.
+        """
+        try:
+            self._h2.send_data(stream, body, end_stream=True)
+        except h2.exceptions.ProtocolError as refusal:
+            raise ConnectionLost(str(refusal)) from None
+        await self._flush()
 
     async def cancel(self, stream: int) -> None:
         """Reset a stream, as a client does whose deadline has passed."""
@@ -182,17 +212,37 @@ class RawHttp2:
         return RawAnswer(tuple(one.headers), bytes(one.body), one.reset)
 
     async def _receive(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            came = await self._reader.read(_READ_BYTES)
+            came = await loop.sock_recv(self._socket, _READ_BYTES)
             if not came:
                 raise ConnectionLost("the plugin closed the connection")
-            for event in self._h2.receive_data(came):
+            for event in self._h2.receive_data(self._without_farewells(came)):
                 self._take(event)
         except h2.exceptions.ProtocolError as error:
             raise ConnectionLost(f"no HTTP/2: {type(error).__name__}") from None
         except OSError as error:
             raise ConnectionLost(error.strerror or "connection lost") from None
-        await self._flush()
+        with contextlib.suppress(ConnectionLost):
+            await self._flush()  # a plugin that left may have sent more before
+
+    def _without_farewells(self, came: bytes) -> bytes:
+        """Return the whole frames there are, but for a GOAWAY that is no error.
+
+        After one, streams that are open go on (RFC 9113, 6.8); h2 closes them all.
+        """
+        self._unread += came
+        frames = b""
+        while len(self._unread) >= _FRAME_HEAD_BYTES:
+            length = _FRAME_HEAD_BYTES + int.from_bytes(self._unread[:3])
+            if len(self._unread) < length:
+                break
+            frame, self._unread = self._unread[:length], self._unread[length:]
+            if frame[3] == _GOAWAY and frame[13:17] == _NO_ERROR:
+                self.leaving = True
+            else:
+                frames += frame
+        return frames
 
     def _take(self, event: h2.events.Event) -> None:
         match event:
@@ -217,8 +267,8 @@ class RawHttp2:
                 pass
 
     async def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            self._writer.write(self._h2.data_to_send())
-            await self._writer.drain()
+            await loop.sock_sendall(self._socket, self._h2.data_to_send())
         except OSError as error:
             raise ConnectionLost(error.strerror or "connection lost") from None

@@ -6,10 +6,16 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
-from adapters_grpc.messages import DECRYPT_METHOD, DecryptRequest, DecryptResponse
+from adapters_grpc.messages import (
+    DECRYPT_METHOD,
+    STATUS_METHOD,
+    DecryptRequest,
+    DecryptResponse,
+)
 from kms_conformance.check import check
 from kms_conformance.context import IMPATIENT
-from kms_conformance.expect import same
+from kms_conformance.expect import grpc_ok, same
+from kms_conformance.http2 import PREFIX_BYTES, ConnectionLost, grpc_frame
 from kms_conformance.outcome import MUST, SHOULD, CallFailed, Failed, NotRun, shown
 from kms_conformance.target import Hook
 
@@ -102,17 +108,19 @@ async def stop_lets_calls_in_flight_end(kit: Context) -> None:
     Why: an upgrade of the plugin must not be a failed read of some Secret.
     Source: `kmslib` grpc_service.go, Shutdown
     """
-    plugin, other, seed = kit.dial(), kit.dial(IMPATIENT), kit.seed()
-    sealed = await plugin.encrypt(seed)
-    await other.status()
-    request = DecryptRequest(
-        ciphertext=sealed.ciphertext,
-        uid=kit.uid(),
-        key_id=sealed.key_id,
-        annotations=dict(sealed.annotations),
+    plugin, other, seed = await kit.raw_http2(), kit.dial(IMPATIENT), kit.seed()
+    sealed = await other.encrypt(seed)
+    frame = grpc_frame(
+        DecryptRequest(
+            ciphertext=sealed.ciphertext,
+            uid=kit.uid(),
+            key_id=sealed.key_id,
+            annotations=dict(sealed.annotations),
+        ).SerializeToString()
     )
-    finish = await plugin.half_open(DECRYPT_METHOD, timeout_s=STOPPED_WITHIN_S)
-    await plugin.status()  # which comes after it, so that the plugin has seen it
+    stream = await plugin.send(DECRYPT_METHOD, frame[:1], end=False)
+    # Comes after it on the same connection: now the plugin has seen the call.
+    grpc_ok(await plugin.call(STATUS_METHOD, grpc_frame(b"")), sent="Status")
     loop = asyncio.get_running_loop()
     began = loop.time()
     stopping = asyncio.ensure_future(kit.pull(Hook.STOP))
@@ -128,16 +136,17 @@ async def stop_lets_calls_in_flight_end(kit: Context) -> None:
         await kit.until(
             refuses, within_s=5, otherwise="new calls were not refused after SIGTERM"
         )
-        came = await finish(request.SerializeToString())
-        same(DecryptResponse.FromString(came).plaintext, seed)
+        await plugin.finish(stream, frame[1:])
+        answer = await plugin.answer(stream)
+        grpc_ok(answer, sent="the rest of the call in flight")
+        opened = DecryptResponse.FromString(answer.body[PREFIX_BYTES:])
+        same(opened.plaintext, seed)
         async with asyncio.timeout_at(began + STOPPED_WITHIN_S):
             await stopping
-    except CallFailed as failure:
-        raise Failed(f"the call in flight ended with {failure}") from None
-    except TimeoutError:
-        raise Failed(f"it had not ended after {STOPPED_WITHIN_S:g} s") from None
+    except ConnectionLost as lost:
+        raise Failed(f"the call in flight was cut off: {lost}") from None
     finally:
-        await plugin.aclose()  # also when it has failed: the plugin may be waiting
+        plugin.close()  # also when it has failed: the plugin may be waiting
         await asyncio.wait([stopping], timeout=STOPPED_WITHIN_S)
         await _ended(stopping)
     kit.measure("from SIGTERM to the end", round(loop.time() - began, 3), "s")

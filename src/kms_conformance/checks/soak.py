@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from kms_conformance.context import Context
 
 
+_KIB: Final = 1024
+_MIB: Final = 1024 * _KIB
+
 BEAT_S: Final = 3.0
 """How often Status comes while kube-apiserver finds the provider failing."""
 
@@ -30,12 +33,10 @@ BURST_EVERY: Final = 10
 BURST: Final = 50
 BURST_WIDTH: Final = 10
 
-MAX_GROWTH_BYTES: Final = 32 * 1024 * 1024
+MAX_GROWTH_BYTES: Final = 32 * _MIB
 """More than allocators and caches of one seed need; a leak outgrows any bound."""
 
 MAX_NEW_FDS: Final = 16
-
-_KB: Final = 1024
 
 
 @frozen
@@ -81,8 +82,8 @@ async def long_run_leaks_nothing(kit: Context) -> None:
     grown_bytes = after.resident_bytes - before.resident_bytes
     new_fds = after.fds - before.fds
     kit.measure("soak", length_s, "s")
-    kit.measure("resident memory", after.resident_bytes, "bytes")
-    kit.measure("growth of resident memory", grown_bytes, "bytes")
+    kit.measure("resident memory", round(after.resident_bytes / _MIB, 1), "MiB")
+    kit.measure("its growth", round(grown_bytes / _MIB, 1), "MiB")
     kit.measure("growth of file descriptors", new_fds, "descriptors")
     if grown_bytes > MAX_GROWTH_BYTES:
         raise Failed(f"resident memory grew by {grown_bytes} bytes in {length_s:g} s")
@@ -113,4 +114,4 @@ def _use(kit: Context) -> _Use:
     except (OSError, ValueError, StopIteration) as error:
         reason = f"what the plugin's process uses can't be read: {error}"
         raise NotRun(reason) from None
-    return _Use(pid, resident_kb * _KB, fds)
+    return _Use(pid, resident_kb * _KIB, fds)

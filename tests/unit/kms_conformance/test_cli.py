@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -71,6 +72,18 @@ async def test_hooks_are_commands(site: Site) -> None:
     )
     assert code == 1
     assert "its command exited with 5: refused" in out
+
+
+async def test_soak_is_as_long_as_the_flag_says(site: Site, directory: Path) -> None:
+    path = directory / "report.json"
+    code, _, _ = await run_cli(
+        *("--socket", site.plugin.path, "--only", "L09", "--soak-s", "0.4"),
+        *("--pid", str(os.getpid()), "--json", path),
+    )
+    assert code == 0
+    (result,) = json.loads(path.read_text())["results"]
+    measured = {one["name"]: one["value"] for one in result["measurements"]}
+    assert measured["soak"] == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,8 @@ async def listen(endpoint: Endpoint, answer: bytes) -> asyncio.Server:
     return await asyncio.start_unix_server(serve, endpoint.address)
 
 
-GOAWAY = bytes.fromhex("000000040000000000000008070000000000" + 8 * "00")
+SETTINGS = bytes.fromhex("000000040000000000")
+GOAWAY = bytes.fromhex("0000080700000000000000000000000001")  # a protocol error
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ GOAWAY = bytes.fromhex("000000040000000000000008070000000000" + 8 * "00")
     [
         (b"", "closed the connection"),
         (bytes.fromhex("00000100000000000000"), "no HTTP/2"),  # DATA for nobody
-        (GOAWAY, "GOAWAY"),
+        (SETTINGS + GOAWAY, "GOAWAY"),
     ],
 )
 async def test_socket_that_speaks_no_http2_is_named(
@@ -323,4 +324,22 @@ async def test_uids_are_new_each_time(site: Site) -> None:
     kit = site.context()
     assert len({kit.uid() for _ in range(5)}) == 5
     assert isinstance(kit.dial(), Connection)
+    await kit.aclose()
+
+
+async def test_call_goes_on_after_a_graceful_goaway(site: Site) -> None:
+    kit = site.context()
+    plugin = await kit.raw_http2()
+    frame = grpc_frame(b"")
+    stream = await plugin.send(STATUS_METHOD, frame[:2], end=False)
+    await plugin.call(STATUS_METHOD, frame)
+    stopping = asyncio.ensure_future(site.plugin.stop())
+    await plugin.finish(stream, frame[2:])
+    assert (await plugin.answer(stream)).header("grpc-status") == "0"
+    await stopping
+    assert plugin.leaving
+    with pytest.raises(ConnectionLost, match="GOAWAY"):
+        await plugin.send(STATUS_METHOD, frame)
+    with pytest.raises(ConnectionLost):
+        await plugin.finish(stream, b"")
     await kit.aclose()
