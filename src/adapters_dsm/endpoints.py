@@ -29,6 +29,7 @@ from kms_core.errors import (
     ProviderAnswerRefused,
     ProviderThrottling,
 )
+from kms_core.ports import serving_no_call
 
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ class Endpoints:
             self._keeping_up = None
 
     def _later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(work, context=serving_no_call())
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
         return task

@@ -29,6 +29,7 @@ from adapters_dsm.failures import AttemptFailed
 from adapters_dsm.session_calls import log_in, log_out, refresh
 from adapters_dsm.statuses import doubts_session, says_session_is_dead
 from kms_core.errors import CredentialRefused, ProviderUnreachable
+from kms_core.ports import serving_no_call
 
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ class Sessions:
                 self.drop(session, failure.answer)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(work, context=serving_no_call())
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
 

@@ -20,6 +20,13 @@ call_uid: contextvars.ContextVar[str] = contextvars.ContextVar("call_uid", defau
 """The uid of the KMS call that the current task serves, already fit for a log."""
 
 
+def serving_no_call() -> contextvars.Context:
+    """Return a context for a task that a call begins, but that is not part of it."""
+    context = contextvars.copy_context()
+    context.run(call_uid.set, "")
+    return context
+
+
 class Clock(abc.ABC):
     """Time, in two forms that must not be mixed."""
 

@@ -34,6 +34,7 @@ from kms_core.errors import (
     ProviderTimeout,
     ProviderUnreachable,
 )
+from kms_core.ports import call_uid
 from kms_core.provider import Ciphertext
 
 
@@ -295,6 +296,7 @@ async def test_one_that_is_well_again_is_found_by_a_look_and_asked_first(
     first = RawServer(well, authority)
     await first.start()
     provider = adapters.open(first.url, good.url)
+    call_uid.set("a-call")
     await describe(provider, adapters)
     await first.stop()
     await describe(provider, adapters)
@@ -311,6 +313,8 @@ async def test_one_that_is_well_again_is_found_by_a_look_and_asked_first(
     await describe(provider, adapters)
     await settled(provider)
     assert adapters.told[-1] == "health ok"
+    uids = {call.operation: call.uid for call in adapters.calls}
+    assert (uids["describe"], uids["health"]) == ("a-call", ""), "it serves no call"
     health = next(asked for asked in first.asked if asked.path == HEALTH)
     assert "authorization" not in health.headers
     served = len(good.keys_asked)
