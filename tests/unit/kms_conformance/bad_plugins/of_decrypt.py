@@ -202,7 +202,7 @@ class TakesAForeignAnnotationForAnOrder(Annotated):
         return await super().decrypt(request)
 
 
-@bad("D14", timeout_s=1.0)
+@bad("D14", timeout_s=2.0)
 class HangsOnALongCiphertext(ReferencePlugin):
     async def decrypt(self, request: DecryptRequest) -> DecryptResponse:
         if len(request.ciphertext) > 1024:
@@ -309,7 +309,7 @@ class KnowsOnlyWhatItSealedItself(ReferencePlugin):
         return answer
 
 
-@bad("D21", timeout_s=1.0)
+@bad("D21", timeout_s=2.0)
 class HangsWithoutItsKeyService(ReferencePlugin):
     async def decrypt(self, request: DecryptRequest) -> DecryptResponse:
         if self.kms.broken:
