@@ -258,8 +258,9 @@ class HangsOnceTheKeyHasRotated(CannotEncryptOnceTheKeyHasRotated):
     async def encrypt(self, request: EncryptRequest) -> EncryptResponse:
         try:
             return await super().encrypt(request)
-        except Refusal:
-            await asyncio.Event().wait()
+        except Refusal as refusal:
+            if refusal.code is grpc.StatusCode.ABORTED:
+                await asyncio.Event().wait()
             raise
 
 
