@@ -108,6 +108,7 @@ async def outage_does_not_part_status_and_encrypt(kit: Context) -> None:
     await kit.pull(Hook.ROTATE)
     await kit.pull(Hook.BREAK)
     for _ in range(kit.count(25)):
+        await kit.idle(0.2)
         before = await _key_id(plugin)
         seed = kit.seed()
         try:
@@ -119,7 +120,6 @@ async def outage_does_not_part_status_and_encrypt(kit: Context) -> None:
         if named and sealed.key_id not in named:
             names = " and ".join(map(repr, sorted(named)))
             raise Failed(f"Status {names}, Encrypt {sealed.key_id!r}")
-        await kit.idle(0.2)
     await kit.pull(Hook.HEAL)
     await kit.serving()
 

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.kms_conformance.support import checks, ids_of, report, what_failed
 
-from kms_conformance.checks.decrypt_later import ADDED_BY_EACH_RUN
+from kms_conformance.checks.decrypt_later import (
+    ADDED_BY_EACH_RUN,
+    earlier_runs_are_opened,
+)
 from kms_conformance.connection import Sealed
+from kms_conformance.context import Context
 from kms_conformance.corpus import Corpus, CorpusRefused, Entry
-from kms_conformance.outcome import Verdict
+from kms_conformance.outcome import NotRun, Verdict
+from kms_conformance.recorder import Recorder
+from kms_conformance.scale import TINY
 
 
 if TYPE_CHECKING:
@@ -78,6 +84,12 @@ async def test_corpus_grows_with_each_run(site: Site) -> None:
     second = await report(site.target, checks({"D19"}))
     assert ids_of(second, Verdict.PASSED) == {"D19"}
     assert len(Corpus(site.corpus).entries()) == 2 * ADDED_BY_EACH_RUN
+
+
+async def test_check_of_the_corpus_needs_one(site: Site) -> None:
+    kit = Context("D19", site.bare, TINY, 1, Recorder())
+    with pytest.raises(NotRun, match="needs --corpus"):
+        await earlier_runs_are_opened(kit)
 
 
 async def test_broken_corpus_fails_the_check_and_stays_as_it_is(site: Site) -> None:
