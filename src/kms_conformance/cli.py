@@ -8,47 +8,50 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import secrets
 import sys
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from kms_conformance.commands import pid_source, shell
-from kms_conformance.scale import FULL, QUICK, SOAK_S
-from kms_conformance.target import Endpoint, EndpointRefused, Hook, Target
+from kms_conformance.options import (
+    HOOKS,
+    REPORTS,
+    SELECTION,
+    SOCKET,
+    random_seed,
+    scale,
+    target,
+)
+from kms_conformance.target import EndpointRefused, Target
 
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kms_conformance.check import Check
-    from kms_conformance.report import Report, Result
+    from kms_conformance.report import Result
 
 
 EXIT_USAGE: Final = 2
 EXIT_MISSING: Final = 3
 
-_COMMANDS: Final = (
-    (Hook.ROTATE, "rotates the remote key"),
-    (Hook.BACK, "makes the previous remote key the current one again"),
-    (Hook.STOP, "stops the plugin with SIGTERM and waits until it has ended"),
-    (Hook.START, "starts the plugin; exits with another code than 0 if it refuses"),
-    (Hook.KILL, "kills the plugin with SIGKILL"),
-    (Hook.BREAK, "makes the remote key service unreachable, or the key unusable"),
-    (Hook.HEAL, "mends what --break broke"),
-    (Hook.KMS_CALLS, "prints how many calls the remote key service has had"),
+NEEDS_EXTRA: Final = (
+    "the kit needs an extra: pip install 'k8s-sdkms-plugin[conformance]'"
 )
 
 
-def main(words: Sequence[str]) -> int:
+def main(words: Sequence[str], *, site: Target | None = None) -> int:
     """Run the kit and return its exit code.
+
+    Args:
+        words: The command line.
+        site: The plugin and all its hooks, from a caller that has them itself; None
+            takes them from the command line.
 
     Raises:
         SystemExit: By argparse: 0 after --help, 2 for a wrong usage.
     """
     if find_spec("h2") is None:
-        _complain("the kit needs an extra: pip install 'k8s-sdkms-plugin[conformance]'")
+        _complain(NEEDS_EXTRA)
         return EXIT_MISSING
     arguments = _parser().parse_args(words)
     from kms_conformance.checks import everything  # noqa: PLC0415 - needs the extra
@@ -64,11 +67,11 @@ def main(words: Sequence[str]) -> int:
         )
         if arguments.list:
             return _list(chosen)
-        target = _target(arguments)
+        plugin = target(_given(arguments)) if site is None else site
     except (SelectionRefused, EndpointRefused) as refusal:
         _complain(str(refusal))
         return EXIT_USAGE
-    return _run(arguments, target, chosen)
+    return _run(arguments, plugin, chosen)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,61 +84,23 @@ def _parser() -> argparse.ArgumentParser:
         ),
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add("--socket", help="the plugin's: unix:///run/x.sock, unix:///@name or a path")
-    add("--list", action="store_true", help="print the selected checks, run none")
-    add("--explain", metavar="ID", help="print what a check does, and why")
-    add("--quick", action="store_true", help="undisruptive checks, under 30 s in all")
-    add("--only", metavar="IDS", type=_ids, default=(), help="such as T,S01,D04")
-    add("--skip", metavar="IDS", type=_ids, default=(), help="likewise")
-    add("--seed", metavar="N", type=int, help="repeat the randomness of a run")
-    add("--timeout-s", type=float, default=FULL.timeout_s, help="of a call (3)")
-    add("--soak-s", type=float, help="length of the soak, L09 (120)")
-    add("--json", metavar="FILE", type=Path, help="write the report as JSON")
+    parser.add_argument(
+        "--list", action="store_true", help="print the checks and run none"
+    )
+    parser.add_argument(
+        "--explain", metavar="ID", help="print what a check does, and why"
+    )
+    for option in (SOCKET, *SELECTION, *REPORTS):
+        parser.add_argument(option.flag, **option.keywords)
     hooks = parser.add_argument_group("hooks, without which some checks are not run")
-    for hook, what in _COMMANDS:
-        hooks.add_argument(hook.value, metavar="CMD", help=what)
-    hooks.add_argument(
-        Hook.PEER.value, metavar="SOCKET", help="another instance, same remote key"
-    )
-    hooks.add_argument(
-        Hook.PID.value, metavar="PID|FILE", help="the plugin's, or a file that has it"
-    )
-    hooks.add_argument(
-        Hook.CORPUS.value,
-        metavar="FILE",
-        type=Path,
-        help="sealed seeds of earlier runs; made if it is not there",
-    )
-    hooks.add_argument(
-        "--rotation-s",
-        type=float,
-        default=120.0,
-        help="how soon Status must show a rotation (120)",
-    )
+    for option in HOOKS:
+        hooks.add_argument(option.flag, **option.keywords)
     return parser
 
 
-def _ids(text: str) -> tuple[str, ...]:
-    return tuple(word.strip().upper() for word in text.split(",") if word.strip())
-
-
-def _target(arguments: argparse.Namespace) -> Target:
-    if arguments.socket is None:
-        raise EndpointRefused("--socket says which plugin to check")
-    given = vars(arguments)
-    commands = {
-        hook: given[hook.value.removeprefix("--").replace("-", "_")]
-        for hook, _ in _COMMANDS
-    }
-    return Target(
-        endpoint=Endpoint.parse(arguments.socket),
-        peer=Endpoint.parse(arguments.peer) if arguments.peer else None,
-        pulls={hook: shell(text) for hook, text in commands.items() if text},
-        pid=pid_source(arguments.pid) if arguments.pid else None,
-        corpus=arguments.corpus,
-        rotation_s=arguments.rotation_s,
-    )
+def _given(arguments: argparse.Namespace) -> Callable[[str], Any]:
+    values = vars(arguments)
+    return lambda flag: values[flag.removeprefix("--").replace("-", "_")]
 
 
 def _list(checks: tuple[Check, ...]) -> int:
@@ -157,35 +122,22 @@ def _explain(checks: tuple[Check, ...], check_id: str) -> int:
 
 
 def _run(
-    arguments: argparse.Namespace, target: Target, checks: tuple[Check, ...]
+    arguments: argparse.Namespace, plugin: Target, checks: tuple[Check, ...]
 ) -> int:
-    from attrs import evolve  # noqa: PLC0415
-
     from kms_conformance.runner import Plan, run  # noqa: PLC0415
+    from kms_conformance.text_report import text  # noqa: PLC0415
+    from kms_conformance.written import write_reports  # noqa: PLC0415
 
-    random_seed = arguments.seed
-    if random_seed is None:
-        random_seed = secrets.randbelow(1_000_000)
-    scale = evolve(QUICK if arguments.quick else FULL, timeout_s=arguments.timeout_s)
-    if arguments.soak_s is not None:
-        scale = evolve(scale, soak=arguments.soak_s / SOAK_S)
-    plan = Plan(target, checks, scale, random_seed)
+    given = _given(arguments)
+    plan = Plan(plugin, checks, scale(given), random_seed(given))
     report = asyncio.run(run(plan, _Lines()))
+    sys.stdout.write(text(report))
     try:
-        _write(arguments, report)
+        write_reports(report, given)
     except OSError as failed:
         _complain(str(failed))
         return EXIT_USAGE
     return report.exit_code
-
-
-def _write(arguments: argparse.Namespace, report: Report) -> None:
-    from kms_conformance.json_report import as_json  # noqa: PLC0415
-    from kms_conformance.text_report import text  # noqa: PLC0415
-
-    sys.stdout.write(text(report))
-    if arguments.json:
-        arguments.json.write_text(as_json(report))
 
 
 class _Lines:

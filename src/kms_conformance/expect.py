@@ -50,6 +50,19 @@ async def exact_or_refused(
     return True
 
 
+async def opened(call: Awaitable[bytes], plaintext: bytes, *, sent: str) -> None:
+    """Demand that Decrypt gives *plaintext*; an error names what was sent.
+
+    Raises:
+        Failed: It did not.
+    """
+    try:
+        came = await call
+    except CallFailed as failure:
+        raise Failed(str(failure), sent=sent) from None
+    same(came, plaintext, sent=sent)
+
+
 def same(came: bytes, plaintext: bytes, *, sent: str = "") -> None:
     """Demand that Decrypt gave back *plaintext*.
 

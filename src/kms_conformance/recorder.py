@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 KEPT_EXCHANGES: Final = 3
 """How many of a check's last calls its report shows."""
 
+LARGEST_REQUEST_BYTES: Final = 36 * 1024
+"""kube-apiserver sends no larger one (contract 2.3)."""
+
 
 @frozen
 class Exchange:
@@ -69,7 +72,9 @@ class Recorder:
         """Record a call that has ended."""
         method, size = exchange.method, len(exchange.came)
         self._last.append(exchange)
-        self._largest[method] = max(self._largest.get(method, 0), size)
+        # What a larger request brings, such as E12's, kube-apiserver never gets.
+        if len(exchange.sent) <= LARGEST_REQUEST_BYTES:
+            self._largest[method] = max(self._largest.get(method, 0), size)
         if exchange.code == "OK":
             for durations_s in (self._whole_run_s, self._this_check_s):
                 durations_s.setdefault(method, []).append(exchange.duration_s)
@@ -83,7 +88,10 @@ class Recorder:
         return tuple(self._last)
 
     def largest_bytes(self, method: str) -> int:
-        """Return the size of the whole run's largest answer of *method*, or 0."""
+        """Return the size of the whole run's largest answer of *method*, or 0.
+
+        Answers to requests that kube-apiserver never sends do not count.
+        """
         return self._largest.get(method, 0)
 
     def latencies(self) -> tuple[Latencies, ...]:

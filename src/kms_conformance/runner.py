@@ -107,31 +107,53 @@ async def run(plan: Plan, progress: Progress) -> Report:
     A check that hangs or breaks is ended and has failed; the run goes on. After a check
     that left nobody listening, no other is run.
     """
-    began, clock = datetime.now(UTC), time.monotonic()
-    recorder = Recorder()
-    results: list[Result] = []
-    gone_since = ""
+    going = Run(plan)
     for number, check in enumerate(plan.checks, start=1):
         progress.started(check, number, len(plan.checks))
-        if gone_since:
-            came = f"the plugin is gone since {gone_since}"
+        progress.finished(await going.one(check))
+    return going.report()
+
+
+class Run:
+    """A run that goes on: one check after another, in the order of the plan.
+
+    Args:
+        plan: What it is to do; which checks it does is its caller's business.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._began = datetime.now(UTC)
+        self._clock = time.monotonic()
+        self._recorder = Recorder()
+        self._results: list[Result] = []
+        self._gone_since = ""
+
+    async def one(self, check: Check) -> Result:
+        """Run *check* and return what became of it."""
+        if self._gone_since:
+            came = f"the plugin is gone since {self._gone_since}"
             result = Result(check, Verdict.NOT_RUN, came=came)
         else:
-            result = await _result(check, plan, recorder)
-            if result.verdict is not Verdict.NOT_RUN and not await _listens(plan):
-                gone_since = check.id
+            result = await _result(check, self.plan, self._recorder)
+            ran = result.verdict is not Verdict.NOT_RUN
+            if ran and not await _listens(self.plan):
+                self._gone_since = check.id
                 result = _gone(result)
-        results.append(result)
-        progress.finished(result)
-    return Report(
-        endpoint=str(plan.target.endpoint),
-        began=began,
-        duration_s=time.monotonic() - clock,
-        scale=plan.scale.name,
-        random_seed=plan.random_seed,
-        results=tuple(results),
-        latencies=recorder.latencies(),
-    )
+        self._results.append(result)
+        return result
+
+    def report(self) -> Report:
+        """Return what was found up to now."""
+        return Report(
+            endpoint=str(self.plan.target.endpoint),
+            began=self._began,
+            duration_s=time.monotonic() - self._clock,
+            scale=self.plan.scale.name,
+            random_seed=self.plan.random_seed,
+            results=tuple(self._results),
+            latencies=self._recorder.latencies(),
+        )
 
 
 async def _result(check: Check, plan: Plan, recorder: Recorder) -> Result:

@@ -45,6 +45,19 @@ def line(result: Result) -> str:
     )
 
 
+def failure(result: Result) -> Iterator[str]:
+    """Return the lines that say what failed: sent, came, expected, why, source."""
+    check = result.check
+    yield f"{check.id} {check.severity.value} failed: {check.words.title}"
+    yield f"  sent      {shown(result.sent)}"
+    yield f"  came      {shown(result.came)}"
+    yield f"  expected  {check.words.expects}"
+    yield f"  why       {shown(result.why)}"
+    yield f"  source    {check.words.source}"
+    for exchange in result.exchanges:
+        yield f"  call      {_exchange(exchange)}"
+
+
 def explanation(check: Check) -> str:
     """Return what ``--explain`` prints of a check."""
     words = check.words
@@ -86,7 +99,7 @@ def _lines(report: Report) -> Iterator[str]:
                 yield from (f"        warning: {shown(w)}" for w in result.warnings)
     for result in report.of(Verdict.FAILED):
         yield ""
-        yield from _failure(result)
+        yield from failure(result)
     if report.latencies:
         yield "\nLatency of calls that were answered, in ms"
         yield from (f"  {_latency(one)}" for one in report.latencies)
@@ -95,18 +108,6 @@ def _lines(report: Report) -> Iterator[str]:
     )
     conforms = "conforms" if report.exit_code == 0 else "does NOT conform"
     yield f"\n{len(report.results)} checks: {counts}. The plugin {conforms}."
-
-
-def _failure(result: Result) -> Iterator[str]:
-    check = result.check
-    yield f"{check.id} {check.severity.value} failed: {check.words.title}"
-    yield f"  sent      {shown(result.sent)}"
-    yield f"  came      {shown(result.came)}"
-    yield f"  expected  {check.words.expects}"
-    yield f"  why       {shown(result.why)}"
-    yield f"  source    {check.words.source}"
-    for exchange in result.exchanges:
-        yield f"  call      {_exchange(exchange)}"
 
 
 def _exchange(one: Exchange) -> str:
