@@ -52,7 +52,7 @@ _KUBEADM: Final = """\
 _RANCHER: Final = """\
 # Made by `{name} render {command}`. Put it as 90-{name}.yaml
 # into /etc/rancher/{command}/config.yaml.d on every server. The plugin is the systemd
-# unit: a pod would need the API server that waits for it.
+# unit: a service of the host is there before the API server that waits for it.
 # {whose} own encryption config, {when}, is
 #   /var/lib/rancher/{command}/server/cred/encryption-config.json
 # This takes its place, so that it must hold the keys of that one too:
