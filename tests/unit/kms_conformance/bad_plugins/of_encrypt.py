@@ -281,7 +281,7 @@ class SealsInAnOutage(ReferencePlugin):
 
 
 @bad("E14", timeout_s=1.0)
-class HangsWithoutItsKms(SealsInAnOutage):
+class HangsOnEncryptWithoutItsKms(SealsInAnOutage):
     async def in_outage(self, answer: EncryptResponse) -> EncryptResponse:
         await asyncio.Event().wait()
         return answer
