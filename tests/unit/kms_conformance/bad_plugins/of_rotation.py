@@ -197,7 +197,7 @@ class NamesTheOldKeyForEver(ReferencePlugin):
         return answer
 
 
-@bad("R08")
+@bad("R08", also=("R12",))
 class NamesAKeyAfterItsBytes(ReferencePlugin):
     def _name(self, key_id: str) -> str:
         key = self.kms.versions[self.kms.key_ids().index(key_id)]
