@@ -68,7 +68,7 @@ class BreakBy(enum.Enum):
     """It answers nothing, which is an outage likewise."""
 
 
-_FAULTS: Final = {
+_FAULTS: Final[dict[BreakBy, dict[str, Any]]] = {
     BreakBy.REFUSING: {"kind": "status", "status": 403, "path": "/crypto/*"},
     BreakBy.FAILING: {"kind": "status", "status": 503},
     BreakBy.HANGING: {"kind": "hang"},

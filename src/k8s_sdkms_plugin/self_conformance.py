@@ -109,7 +109,7 @@ class Silence:
     """Progress that nobody sees."""
 
     def started(self, check: Check, number: int, total: int) -> None:
-        pass
+        """Say nothing."""
 
     def finished(self, result: Result) -> None:
-        pass
+        """Say nothing."""
