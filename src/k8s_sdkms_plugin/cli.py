@@ -38,9 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["emulator"]:
         return _emulator(words[1:])
     if words[:1] == ["conformance"]:
-        from kms_conformance.cli import main as conformance_main
-
-        return conformance_main(words[1:])
+        return _conformance(words[1:])
     if words[:1] == ["render"]:
         return _render(words[1:])
     if words[:1] == ["verify"]:
@@ -287,6 +285,22 @@ def _emulator(words: list[str]) -> int:
     from dsm_emulator.cli import main as emulator_main
 
     return emulator_main(words)
+
+
+def _conformance(words: list[str]) -> int:
+    from kms_conformance.cli import has_extra
+
+    if not has_extra():
+        return EXIT_MISSING
+    if "--self" in words:
+        if not _has_emulator():
+            return EXIT_MISSING
+        from k8s_sdkms_plugin.self_conformance import self_conformance
+
+        return self_conformance(words)
+    from kms_conformance.cli import main as conformance_main
+
+    return conformance_main(words)
 
 
 def _has_emulator() -> bool:

@@ -9,12 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
-import os
 import secrets
 import shlex
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,10 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from adapters_grpc.client import CallFailed, KmsClient
-from k8s_sdkms_plugin.config.model import ENVIRONMENT_PREFIX
+from k8s_sdkms_plugin.own_processes import (
+    NotStarted,
+    emulator,
+    ended,
+    last_words,
+    ourselves,
+    start_daemon,
+    write_config,
+)
 
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
     from adapters_grpc.messages import StatusResponse
@@ -37,9 +43,7 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 
 _START_S: Final = 30.0
-_STOP_S: Final = 10.0
 _SEED_BYTES: Final = 32
-_LAST_LINES: Final = 5
 
 
 class _DemoFailed(Exception):
@@ -65,7 +69,7 @@ def demo(folder: Path | None, *, once: bool) -> int:
             _run(folder.absolute(), stack, once=once)
     except KeyboardInterrupt:
         print("\nStopped.")
-    except _DemoFailed as failure:
+    except (_DemoFailed, NotStarted) as failure:
         print(f"error: {failure}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
@@ -79,81 +83,28 @@ def _run(folder: Path, stack: contextlib.ExitStack, *, once: bool) -> None:
     socket = folder / "kms.sock"
     log = folder / "daemon.log"
     print("Starting a DSM emulator, and the daemon in front of it ...")
-    emulator = stack.enter_context(_emulator(folder))
-    config = _write_config(folder, emulator, socket)
+    dsm = stack.enter_context(emulator(folder, KEY_NAME))
+    config = _write_config(folder, dsm, socket)
     daemon = stack.enter_context(_daemon(config, log))
     asyncio.run(_show(socket, daemon, log))
-    _explain(folder, socket, emulator, config, daemon.pid)
+    _explain(folder, socket, dsm, config, daemon.pid)
     if once:
         return
     print("\nServing until Ctrl-C.", flush=True)
     code = daemon.wait()
-    raise _DemoFailed(f"the daemon ended with exit code {code}: {_last_words(log)}")
-
-
-@contextlib.contextmanager
-def _emulator(folder: Path) -> Iterator[dict[str, Any]]:
-    command = [*_ourselves(), "emulator", "serve", "--dir", str(folder)]
-    with (
-        (folder / "emulator.log").open("wb") as log,
-        subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [*command, "--key-name", KEY_NAME], stdout=subprocess.PIPE, stderr=log
-        ) as process,
-        _ended(process),
-    ):
-        line = b"" if process.stdout is None else process.stdout.readline()
-        try:
-            described = json.loads(line)
-        except ValueError:
-            said = _last_words(folder / "emulator.log")
-            raise _DemoFailed(f"the emulator did not start: {said}") from None
-        yield described
+    raise _DemoFailed(f"the daemon ended with exit code {code}: {last_words(log)}")
 
 
 @contextlib.contextmanager
 def _daemon(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [*_ourselves(), "serve", "--config", str(config)]
-    with (
-        log.open("wb") as stream,
-        subprocess.Popen(  # noqa: S603 - as above
-            command, stderr=stream, env=_environment()
-        ) as process,
-        _ended(process),
-    ):
+    with start_daemon(config, log) as process, ended(process):
         yield process
 
 
-def _environment() -> dict[str, str]:
-    """Return ours without what is meant for another daemon."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith((ENVIRONMENT_PREFIX, "NOTIFY_", "WATCHDOG_"))
-    }
-
-
-def _last_words(log: Path) -> str:
-    """Return the end of a log, whose folder may be gone when the user reads this."""
-    lines = log.read_text("utf-8", "replace").splitlines()
-    return "\n".join(lines[-_LAST_LINES:]) or "it said nothing"
-
-
-@contextlib.contextmanager
-def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _write_config(folder: Path, emulator: dict[str, Any], socket: Path) -> Path:
+def _write_config(folder: Path, dsm: dict[str, Any], socket: Path) -> Path:
     config = folder / "k8s-sdkms-plugin.json"
     settings = {
-        "sdkms_endpoint": emulator["url"],
+        "sdkms_endpoint": dsm["url"],
         "api_key": (folder / "api-key").read_text().strip(),
         "key_name": KEY_NAME,
         "socket_file": str(socket),
@@ -161,9 +112,7 @@ def _write_config(folder: Path, emulator: dict[str, Any], socket: Path) -> Path:
         "write_format": "native",
         "log_format": "text",
     }
-    descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(settings, file, indent=2)
+    write_config(config, settings)
     return config
 
 
@@ -198,7 +147,7 @@ async def _ready(
             return await client.status()
         except CallFailed as failure:
             if daemon.poll() is not None:
-                said = _last_words(log)
+                said = last_words(log)
                 raise _DemoFailed(f"the daemon ended: {said}") from failure
             if time.monotonic() > deadline:
                 raise
@@ -206,7 +155,7 @@ async def _ready(
 
 
 def _explain(
-    folder: Path, socket: Path, emulator: dict[str, Any], config: Path, pid: int
+    folder: Path, socket: Path, dsm: dict[str, Any], config: Path, pid: int
 ) -> None:
     us = shlex.join(_ourselves_for_people())
     print(
@@ -215,7 +164,7 @@ Files
   socket          {socket}
   configuration   {config}
   daemon's log    {folder / "daemon.log"}
-  DSM emulator    {emulator["url"]}, CA {folder / "ca.pem"}
+  DSM emulator    {dsm["url"]}, CA {folder / "ca.pem"}
 
 For kube-apiserver, --encryption-provider-config:
   kind: EncryptionConfiguration
@@ -241,13 +190,9 @@ kube-apiserver learns of the rotation and writes under the new key from then on.
     )
 
 
-def _ourselves() -> list[str]:
-    return [sys.executable, "-m", "k8s_sdkms_plugin"]
-
-
 def _ourselves_for_people() -> list[str]:
     script = Path(sys.argv[0])
-    return [str(script)] if script.name == "k8s-sdkms-plugin" else _ourselves()
+    return [str(script)] if script.name == "k8s-sdkms-plugin" else ourselves()
 
 
 def _digest(content: bytes) -> str:

@@ -50,8 +50,7 @@ def main(words: Sequence[str], *, site: Target | None = None) -> int:
     Raises:
         SystemExit: By argparse: 0 after --help, 2 for a wrong usage.
     """
-    if find_spec("h2") is None:
-        _complain(NEEDS_EXTRA)
+    if not has_extra():
         return EXIT_MISSING
     arguments = _parser().parse_args(words)
     from kms_conformance.checks import everything  # noqa: PLC0415 - needs the extra
@@ -72,6 +71,14 @@ def main(words: Sequence[str], *, site: Target | None = None) -> int:
         _complain(str(refusal))
         return EXIT_USAGE
     return _run(arguments, plugin, chosen)
+
+
+def has_extra() -> bool:
+    """Return whether the kit's extra is installed; if it is not, say so."""
+    if find_spec("h2") is not None:
+        return True
+    _complain(NEEDS_EXTRA)
+    return False
 
 
 def _parser() -> argparse.ArgumentParser:

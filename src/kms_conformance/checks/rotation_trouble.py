@@ -171,6 +171,22 @@ async def instances_open_each_others_seeds(kit: Context) -> None:
     await exchange()
 
 
+@check("R12", MUST, needs=(Hook.PEER,))
+async def instances_agree_on_the_key_id(kit: Context) -> None:
+    """Two instances with one remote key answer one key_id.
+
+    Sends: Status to both.
+    Expects: the same key_id.
+    Why: each API server asks its own instance; with two names for one key, each marks
+        as stale what the other has written.
+    Source: `contract` 4.2
+    """
+    ours = (await kit.dial().status()).key_id
+    theirs = (await kit.dial_peer().status()).key_id
+    if ours != theirs:
+        raise Failed(f"{ours!r} from one, {theirs!r} from the other")
+
+
 @check("R13", MUST, needs=(Hook.ROTATE, Hook.STOP, Hook.START), limit_s=300)
 async def version_never_changes(kit: Context) -> None:
     """The version is the same after a rotation and after a restart.

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 import grpc
 from tests.unit.kms_conformance.bad_plugins import bad
 from tests.unit.kms_conformance.bad_plugins.by_hand import ByHand
+from tests.unit.kms_conformance.bad_plugins.of_status import Renamed
 
 from adapters_grpc.messages import (
     DECRYPT_METHOD,
     ENCRYPT_METHOD,
+    STATUS_METHOD,
     DecryptResponse,
     EncryptResponse,
+    StatusResponse,
 )
 from kms_conformance.reference import ReferencePlugin, Refusal
 
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
         DecryptRequest,
         EncryptRequest,
         StatusRequest,
-        StatusResponse,
     )
     from kms_conformance.reference import RemoteKms
 
@@ -121,6 +123,33 @@ class SealsUnderTheOldKeyAfterARotation(ReferencePlugin):
                 self.kms.versions.append(latest)
 
 
+@bad("A05")
+class ShowsNoRotationWhereItHasSealed(ByHand):
+    def __init__(self, kms: RemoteKms, path: Path) -> None:
+        super().__init__(kms, path)
+        self._sealed_under: dict[int, str] = {}
+
+    async def message(self, call: Call) -> bytes:
+        came = await super().message(call)
+        if call.path == ENCRYPT_METHOD:
+            key_id = EncryptResponse.FromString(came).key_id
+            self._sealed_under[call.connection] = key_id
+        if call.path == STATUS_METHOD and call.connection in self._sealed_under:
+            answer = StatusResponse.FromString(came)
+            answer.key_id = self._sealed_under[call.connection]
+            return answer.SerializeToString()
+        return came
+
+
+@bad("A06")
+class NamesAnotherKeyInAnOutage(ReferencePlugin):
+    async def status(self, request: StatusRequest) -> StatusResponse:
+        if self.kms.broken:
+            text = "not ok: the key service is away"
+            return StatusResponse(version="v2", healthz=text, key_id="fallback")
+        return await super().status(request)
+
+
 @bad("A07", also=EVERYTHING)
 class OpensForTheLatestApiServerAlone(ByHand):
     def __init__(self, kms: RemoteKms, path: Path) -> None:
@@ -141,6 +170,26 @@ class OpensWithPadding(ReferencePlugin):
     async def decrypt(self, request: DecryptRequest) -> DecryptResponse:
         plaintext = (await super().decrypt(request)).plaintext
         return DecryptResponse(plaintext=plaintext + bytes(8))
+
+
+@bad("A09", also=("T", "S", "A", "L", "R", "E"))
+class RenamesItsKeyNowAndThen(Renamed):
+    """It opens what it sealed under any name that it has used."""
+
+    _asked = 0
+
+    async def status(self, request: StatusRequest) -> StatusResponse:
+        self._asked += 1
+        return await super().status(request)
+
+    def renamed(self, key_id: str) -> str:
+        return f"{key_id}/{self._asked // 9}"
+
+    async def decrypt(self, request: DecryptRequest) -> DecryptResponse:
+        base, _, number = request.key_id.partition("/")
+        if number.isdecimal() and int(number) <= self._asked // 9:
+            request.key_id = base
+        return await ReferencePlugin.decrypt(self, request)
 
 
 @bad("A09", also=("T", "S", "A", "L", "R", "E"))

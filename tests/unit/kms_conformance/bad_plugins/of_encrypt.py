@@ -238,7 +238,7 @@ class QuotesALongPlaintext(ReferencePlugin):
         return await super().encrypt(request)
 
 
-@bad("E12", timeout_s=1.0)
+@bad("E12", timeout_s=2.0)
 class HangsOnALongPlaintext(ReferencePlugin):
     async def encrypt(self, request: EncryptRequest) -> EncryptResponse:
         if len(request.plaintext) > MAX_PLAINTEXT_BYTES:
@@ -249,7 +249,7 @@ class HangsOnALongPlaintext(ReferencePlugin):
 # How fast, and in an outage.
 
 
-@bad("E13", also=("T11", "E06", "D16", "D17", "R01", "S09"), timeout_s=1.0)
+@bad("E13", also=("T11", "E06", "D16", "D17", "R01", "S09"), timeout_s=2.0)
 class TiresOfAConnection(ByHand):
     def __init__(self, kms: RemoteKms, path: Path) -> None:
         super().__init__(kms, path)
@@ -280,8 +280,8 @@ class SealsInAnOutage(ReferencePlugin):
         raise NotImplementedError
 
 
-@bad("E14", timeout_s=1.0)
-class HangsWithoutItsKms(SealsInAnOutage):
+@bad("E14", timeout_s=2.0)
+class HangsOnEncryptWithoutItsKms(SealsInAnOutage):
     async def in_outage(self, answer: EncryptResponse) -> EncryptResponse:
         await asyncio.Event().wait()
         return answer

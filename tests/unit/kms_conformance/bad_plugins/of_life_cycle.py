@@ -112,7 +112,7 @@ class SaysOkWithoutItsKms(ReferencePlugin):
             self.kms.broken = broken
 
 
-@bad("L07", timeout_s=0.3)
+@bad("L07", timeout_s=2.0)
 class HangsWithoutItsKms(ReferencePlugin):
     async def status(self, request: StatusRequest) -> StatusResponse:
         if self.kms.broken:

@@ -119,6 +119,26 @@ class FlipFlopsItsKeyId(ReferencePlugin):
         return answer
 
 
+@bad("R12", also=("R11",))
+class NamesTheKeyAfterItself(ReferencePlugin):
+    async def status(self, request: StatusRequest) -> StatusResponse:
+        answer = await super().status(request)
+        answer.key_id += self.path.name
+        return answer
+
+    async def encrypt(self, request: EncryptRequest) -> EncryptResponse:
+        answer = await super().encrypt(request)
+        answer.key_id += self.path.name
+        return answer
+
+    async def decrypt(self, request: DecryptRequest) -> DecryptResponse:
+        if not request.key_id.endswith(self.path.name):
+            text = "the key_id is another instance's"
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, text)
+        request.key_id = request.key_id.removesuffix(self.path.name)
+        return await super().decrypt(request)
+
+
 class Lagging(ReferencePlugin):
     """Says for some calls of Status after a rotation what it should not.
 
@@ -177,7 +197,7 @@ class NamesTheOldKeyForEver(ReferencePlugin):
         return answer
 
 
-@bad("R08")
+@bad("R08", also=("R12",))
 class NamesAKeyAfterItsBytes(ReferencePlugin):
     def _name(self, key_id: str) -> str:
         key = self.kms.versions[self.kms.key_ids().index(key_id)]

@@ -79,19 +79,19 @@ class Renamed(ReferencePlugin):
         raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "the key_id is unknown")
 
 
-@bad("S04", "E02", also=("E15", "D05", "R07", "A"))
+@bad("S04", "E02", also=("R12", "E15", "D05", "R07", "A"))
 class HasNoNameForItsKey(Renamed):
     def renamed(self, key_id: str) -> str:
         return ""
 
 
-@bad("S04", "E02", also=("E15", "A"))
+@bad("S04", "E02", also=("R12", "E15", "A"))
 class HasAKeyIdOf1025Bytes(Renamed):
     def renamed(self, key_id: str) -> str:
         return key_id.ljust(1025, "0")
 
 
-@bad("S04", "E02", also=("E15", "A"))
+@bad("S04", "E02", also=("R12", "E15", "A"))
 class CountsCharactersNotBytes(Renamed):
     def renamed(self, key_id: str) -> str:
         return key_id.ljust(1024, "\u00e9")
@@ -105,7 +105,7 @@ class NamesItsKeyInLatin1(ByHand):
         return latin if call.path == STATUS_METHOD else came
 
 
-@bad("S11")
+@bad("S11", also=("R12",))
 class NamesItsKeyByTheKey(Renamed):
     def renamed(self, key_id: str) -> str:
         return self.kms.versions[self.kms.key_ids().index(key_id)].hex()
@@ -126,7 +126,7 @@ class NamesItsKeyByTheKey(Renamed):
         return DecryptResponse(plaintext=plaintext)
 
 
-@bad("S11")
+@bad("S11", also=("R12",))
 class NamesItsKeyByAUrlWithAPassword(Renamed):
     def renamed(self, key_id: str) -> str:
         return f"https://admin:example@kms.example/{key_id}"
@@ -212,7 +212,7 @@ class SaysAnotherHealthToParallelCalls(Counting):
         return answer
 
 
-@bad("S09", also=("D", "T"), timeout_s=1.0)
+@bad("S09", also=("D", "T"), timeout_s=2.0)
 class LetsStatusWaitForDecrypts(ReferencePlugin):
     _opening = 0
 
@@ -238,7 +238,7 @@ class AsksItsKmsForEachStatus(ReferencePlugin):
         return answer
 
 
-@bad("S12")
+@bad("S12", also=("R12",))
 class NamesItsKeyAnewAtEachStart(Renamed):
     _starts = 0
 
@@ -274,7 +274,7 @@ class SaysOkThroughAnOutage(InAnOutage):
         return answer
 
 
-@bad("S13", timeout_s=1.0)
+@bad("S13", timeout_s=2.0)
 class HangsWhileItsKmsIsBroken(InAnOutage):
     async def in_outage(self, answer: StatusResponse) -> StatusResponse:
         await asyncio.Event().wait()

@@ -1,9 +1,10 @@
-"""What is no failure of Status or Encrypt, but earns a warning."""
+"""What is no failure of Status or Encrypt: it earns a warning, or passes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 from tests.unit.kms_conformance.bad_plugins.of_encrypt import AnnotatedBadly, Padded
 from tests.unit.kms_conformance.bad_plugins.of_status import (
@@ -15,7 +16,7 @@ from tests.unit.kms_conformance.support import Site, checks, ids_of, report
 
 from adapters_grpc.messages import EncryptResponse
 from kms_conformance.outcome import Verdict
-from kms_conformance.reference import ReferencePlugin
+from kms_conformance.reference import ReferencePlugin, Refusal
 from kms_conformance.target import Hook
 
 
@@ -116,6 +117,27 @@ async def test_hash_or_number_is_a_good_name_of_a_key(
     async with Site(directory, plugin) as site:
         found = await report(site.target, checks({"S11"}))
     assert ids_of(found, Verdict.PASSED) == {"S11"}
+
+
+class RefusesWhatIsNeverSent(ReferencePlugin):
+    async def encrypt(self, request: EncryptRequest) -> EncryptResponse:
+        if not request.uid or not request.plaintext:
+            text = "kube-apiserver sends no such thing"
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, text)
+        return await super().encrypt(request)
+
+
+async def test_what_kube_apiserver_never_sends_may_be_refused(directory: Path) -> None:
+    async with Site(directory, RefusesWhatIsNeverSent) as site:
+        found = await report(site.target, checks({"E09", "E11"}))
+    assert ids_of(found, Verdict.PASSED) == {"E09", "E11"}
+
+
+async def test_answer_to_e12_does_not_count_for_t08(directory: Path) -> None:
+    async with Site(directory, SealsWhateverItIsGiven) as site:
+        found = await report(site.target, checks({"E12", "T08"}))
+    assert ids_of(found, Verdict.WARNED) == {"E12"}
+    assert ids_of(found, Verdict.PASSED) == {"T08"}
 
 
 async def test_counter_that_prints_no_number_fails_its_check(site: Site) -> None:
