@@ -212,7 +212,7 @@ class SaysAnotherHealthToParallelCalls(Counting):
         return answer
 
 
-@bad("S09", also=("D", "T"), timeout_s=2.0)
+@bad("S09", also=("D", "T"), timeout_s=1.0)
 class LetsStatusWaitForDecrypts(ReferencePlugin):
     _opening = 0
 

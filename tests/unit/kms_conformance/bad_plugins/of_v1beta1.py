@@ -48,7 +48,7 @@ class LosesTheLastByteOfAKey(ReferenceWithV1):
         return answer
 
 
-@bad("V04", timeout_s=2.0)
+@bad("V04", timeout_s=1.0)
 class HangsOnV1(ByHand):
     async def answer(self, call: Call) -> bytes:
         if call.path.startswith("/v1beta1."):
