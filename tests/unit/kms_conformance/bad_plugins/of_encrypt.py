@@ -249,7 +249,7 @@ class HangsOnALongPlaintext(ReferencePlugin):
 # How fast, and in an outage.
 
 
-@bad("E13", also=("T11", "E06", "D16", "D17", "R01", "S09"), timeout_s=2.0)
+@bad("E13", also=("T11", "E06", "D16", "D17", "R01", "S09", "T14"), timeout_s=1.0)
 class TiresOfAConnection(ByHand):
     def __init__(self, kms: RemoteKms, path: Path) -> None:
         super().__init__(kms, path)
