@@ -33,7 +33,7 @@ from kms_conformance.target import Hook
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kms_conformance.report import Report
+    from kms_conformance.report import Result
 
 
 NOT_OURS = {
@@ -61,59 +61,73 @@ class Found:
     """What became of a site.
 
     Attributes:
-        report: What the kit found.
+        protection: How its daemons protect seeds.
+        results: What the kit found.
         pids: The processes that there were at the end.
     """
 
-    report: Report
+    protection: Protection
+    results: tuple[Result, ...]
     pids: tuple[int, ...]
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[Protection, Found]:
-    """Return what the kit finds on both sites; at once, since they mostly wait."""
+def found() -> list[Found]:
+    """Return what the kit finds.
 
-    async def both() -> dict[Protection, Found]:
-        return dict(
-            zip(
-                Protection,
-                await asyncio.gather(*(conformance(one) for one in Protection)),
-                strict=True,
+    The sites run at once, and two share the checks of a protection, since they mostly
+    wait for what a daemon does a second later.
+    """
+
+    async def every() -> list[Found]:
+        return await asyncio.gather(
+            *(
+                conformance(protection, stops_or_breaks=stops_or_breaks)
+                for protection in Protection
+                for stops_or_breaks in (False, True)
             )
         )
 
-    return asyncio.run(both())
+    return asyncio.run(every())
 
 
-async def conformance(protection: Protection) -> Found:
+async def conformance(protection: Protection, *, stops_or_breaks: bool) -> Found:
+    chosen = tuple(
+        one
+        for one in everything()
+        if not one.slow
+        and bool({Hook.BREAK, Hook.STOP, Hook.KILL} & set(one.needs)) is stops_or_breaks
+    )
     with (
         tempfile.TemporaryDirectory(prefix="kms") as name,
         Site(Path(name), protection) as site,
     ):
         await make_corpus(site.target)
-        chosen = tuple(one for one in everything() if not one.slow)
         # Where others use the processors, too, a call may need longer than 3 s.
         scale = evolve(QUICK, timeout_s=10.0)
         report = await run(Plan(site.target, chosen, scale, 1), Silence())
-        return Found(report, (site.plugin.pid, site.peer.pid))
+        pids = (site.plugin.pid, site.peer.pid)
+        return Found(protection, report.results, pids)
 
 
 @pytest.mark.parametrize("protection", list(Protection), ids=lambda one: one.value)
 def test_our_daemon_passes_every_check_that_applies(
-    found: dict[Protection, Found], protection: Protection
+    found: list[Found], protection: Protection
 ) -> None:
-    report = found[protection].report
-    failed = {one.check.id: one.came for one in report.of(Verdict.FAILED)}
-    assert failed == {}
-    not_run = {one.check.id: one.came for one in report.of(Verdict.NOT_RUN)}
-    assert not_run.keys() == NOT_OURS.keys(), not_run
+    ours = [
+        one for site in found if site.protection is protection for one in site.results
+    ]
+    came = {
+        verdict: {one.check.id: one.came for one in ours if one.verdict is verdict}
+        for verdict in Verdict
+    }
+    assert came[Verdict.FAILED] == {}
+    assert came[Verdict.NOT_RUN].keys() == NOT_OURS.keys(), came[Verdict.NOT_RUN]
+    assert len(ours) == sum(not one.slow for one in everything())
 
 
-@pytest.mark.parametrize("protection", list(Protection), ids=lambda one: one.value)
-def test_site_ends_its_daemons(
-    found: dict[Protection, Found], protection: Protection
-) -> None:
-    assert not any(_exists(pid) for pid in found[protection].pids)
+def test_sites_end_their_daemons(found: list[Found]) -> None:
+    assert not any(_exists(pid) for site in found for pid in site.pids)
 
 
 def test_site_has_every_hook(folder: Path) -> None:
