@@ -152,7 +152,9 @@ class Sessions:
             # Whatever comes of it: refused before and not due again, perhaps.
             with contextlib.suppress(AttemptFailed):
                 await _outcome(self._start_login(by_timer=True))
-            return
+            session = self.usable()
+            if session is None or self._closed:
+                return
         idle_s = self._clock.monotonic() - session.used_at
         if idle_s >= session.idle_limit_s * REFRESH_SHARE:
             await self._refresh(session)

@@ -438,3 +438,33 @@ async def test_a_new_key_that_is_refused_waits_like_any_other(
         await look(provider, adapters)
         assert server.logins == 3
         assert (await provider.describe(deadline=adapters.clock.in_s(3))).kid == KID
+
+
+async def test_an_idle_session_goes_on_while_a_new_key_is_refused(
+    authority: trustme.CA, adapters: Adapters, tmp_path: Path
+) -> None:
+    """It is the only one that is left if the first endpoint fails."""
+    path = write(tmp_path / "key", API_KEY)
+
+    async def take_the_first(asked: Asked) -> None:
+        well = asked.headers["authorization"] == f"Basic {API_KEY}"
+        asked.send(login("token") if well else http(401))
+
+    async def answer(asked: Asked) -> None:
+        asked.send(describe_ok())
+
+    async with (
+        RawServer(answer, authority, on_login=take_the_first) as first,
+        RawServer(answer, authority, on_login=take_the_first) as second,
+    ):
+        provider = adapters.open(
+            first.url, second.url, credential=CredentialSource(api_key_file=path)
+        )
+        node = provider._endpoints.nodes[1]
+        await node.sessions.obtain(by_timer=True)
+        await provider.describe(deadline=adapters.clock.in_s(3))
+        write(path, API_KEY[:-4])
+        for _ in range(20):
+            adapters.clock.ahead_s += 100
+            await look(provider, adapters)
+        assert node.sessions.usable() is not None
