@@ -37,6 +37,7 @@ class AttemptFailed(Exception):
         retry_after_s: How long DSM asks us to wait, in seconds, if it does.
         hung: Whether it is the time for the attempt that ran out.
         elsewhere: Whether another endpoint is worth a try at once.
+        sent: How often the request went out: more than once if tries before hung.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class AttemptFailed(Exception):
         self.retry_after_s = retry_after_s
         self.hung = hung
         self.elsewhere = False
+        self.sent = 1
 
 
 def classify(error: Exception, where: str) -> KmsError | None:

@@ -92,10 +92,19 @@ class RefusalGate:
         if not permitted:
             raise CredentialRefused(self._cause, remembered=True)
 
-    async def refused(self, error: CredentialRefused, fingerprint: str) -> None:
-        """Note that DSM refused the credential just now."""
+    async def refused(
+        self, error: CredentialRefused, fingerprint: str, sent: int = 1
+    ) -> None:
+        """Note that DSM refused the credential just now.
+
+        Args:
+            error: What it said.
+            fingerprint: Of the credential.
+            sent: How often the login went out; DSM may have counted each, also one
+                that it answered too late.
+        """
         now = self._clock.monotonic()
-        self._latest = [*self._within_a_day(now), (now, fingerprint)]
+        self._latest = [*self._within_a_day(now), *[(now, fingerprint)] * sent]
         self._refused.add(fingerprint)
         self._in_a_row = min(self._in_a_row + 1, _MOST_IN_A_ROW)
         self._opens_at = now + self._wait_s()

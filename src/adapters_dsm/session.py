@@ -226,7 +226,9 @@ class Sessions:
             return AttemptFailed(refused)
         except AttemptFailed as failure:
             if isinstance(failure.error, CredentialRefused):
-                await self._gate.refused(failure.error, credential.fingerprint)
+                await self._gate.refused(
+                    failure.error, credential.fingerprint, failure.sent
+                )
             return failure
         finally:
             self._login = None
