@@ -138,6 +138,7 @@ class Sessions:
             outcome.error.without_traceback(),
             retry_after_s=outcome.retry_after_s,
             hung=outcome.hung,
+            sent=outcome.sent,
         )
 
     async def keep_up(self) -> None:
@@ -210,7 +211,7 @@ class Sessions:
             try:
                 self._gate.check(credential.fingerprint, by_timer=by_timer)
             except CredentialRefused as refused:
-                raise AttemptFailed(refused) from None
+                raise AttemptFailed(refused, sent=0) from None
         self._login = asyncio.create_task(self._log_in(by_timer=by_timer))
         return self._login
 
@@ -223,7 +224,7 @@ class Sessions:
             login = await log_in(way, credential, self._clock)
             await self._gate.accepted()
         except CredentialRefused as refused:
-            return AttemptFailed(refused)
+            return AttemptFailed(refused, sent=0)
         except AttemptFailed as failure:
             if isinstance(failure.error, CredentialRefused):
                 await self._gate.refused(
