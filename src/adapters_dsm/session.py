@@ -221,7 +221,8 @@ class Sessions:
             credential = await self._credentials.current()
             self._gate.check(credential.fingerprint, by_timer=by_timer)
             way = self._ways.of(credential)
-            login = await log_in(way, credential, self._clock)
+            with self._gate.offering():
+                login = await log_in(way, credential, self._clock)
             await self._gate.accepted()
         except CredentialRefused as refused:
             return AttemptFailed(refused, sent=0)
