@@ -100,6 +100,7 @@ class Credentials:
             # waited for once, unless there is nothing to go on with.
             patience_s = 0.0 if self._late and self._latest else PATIENCE_S
             done, _ = await asyncio.wait((self._reading,), timeout=patience_s)
+            # One that ends later says so itself.
             self._late = not done
         self._tell()
         if self._latest is not None:
@@ -123,6 +124,7 @@ class Credentials:
                 await self._clock.sleep(SETTLED_S)
         finally:
             self._reading = None
+            self._late = False
 
     async def _settled(self) -> bool:
         """Take what stands in the files; return False if it may be changing."""

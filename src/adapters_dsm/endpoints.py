@@ -130,7 +130,7 @@ class Endpoints:
         breaker = node.breaker
         was_open = breaker.opened_at is not None
         match error:
-            case CredentialRefused(remembered=True):
+            case CredentialRefused() if not failure.sent:
                 # The node was not asked.
                 return True
             case CredentialRefused():

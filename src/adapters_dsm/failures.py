@@ -37,6 +37,8 @@ class AttemptFailed(Exception):
         retry_after_s: How long DSM asks us to wait, in seconds, if it does.
         hung: Whether it is the time for the attempt that ran out.
         elsewhere: Whether another endpoint is worth a try at once.
+        sent: How often the request went out: more than once if tries before hung, not
+            at all if there was nothing to present.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class AttemptFailed(Exception):
         answer: Answer | None = None,
         retry_after_s: float | None = None,
         hung: bool = False,
+        sent: int = 1,
     ) -> None:
         super().__init__(error.code)
         self.error = error
@@ -53,6 +56,7 @@ class AttemptFailed(Exception):
         self.retry_after_s = retry_after_s
         self.hung = hung
         self.elsewhere = False
+        self.sent = sent
 
 
 def classify(error: Exception, where: str) -> KmsError | None:

@@ -9,13 +9,14 @@ credential, one on each node of a control plane, so that a daemon has 19:
 - 3 more are left for credentials that DSM has not refused yet: what a person has just
   put in place is tried at once.
 - They are counted over all endpoints, whatever is accepted in between, and across
-  restarts. The wait goes on after a crash as well: whatever starts the daemon again and
+  restarts; what is under way counts as refused until it ends. The wait goes on after a crash as well: whatever starts the daemon again and
   again must not begin with 30 s each time. After a stop in good order it does not.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,8 @@ from kms_core.errors import CredentialRefused
 
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from adapters_dsm.refusals import RefusalStore
     from kms_core.ports import Clock
 
@@ -32,6 +35,9 @@ FIRST_WAIT_S: Final = 30.0
 LONGEST_WAIT_S: Final = 2 * 3600.0
 BY_TIMER_A_DAY: Final = 16
 IN_ALL_A_DAY: Final = 19
+
+_MOST_SENT: Final = 2
+"""So often a login may go out before it ends (``session_calls.log_in``)."""
 
 _DAY_S: Final = 24 * 3600.0
 _MOST_IN_A_ROW = 1000
@@ -59,6 +65,7 @@ class RefusalGate:
         # Times are those of the monotonic clock, so that a clock that is set moves
         # nothing.
         self._latest: list[tuple[float, str]] = []
+        self._under_way = 0
         self._in_a_row = 0
         self._refused: set[str] = set()
         self._opens_at = 0.0
@@ -84,6 +91,7 @@ class RefusalGate:
         now = self._clock.monotonic()
         # Nothing was refused within a day: this is the case on every usual login.
         count = len(self._within_a_day(now)) if self._latest else 0
+        count += self._under_way
         if fingerprint not in self._refused:
             permitted = count < IN_ALL_A_DAY
         else:
@@ -92,10 +100,28 @@ class RefusalGate:
         if not permitted:
             raise CredentialRefused(self._cause, remembered=True)
 
-    async def refused(self, error: CredentialRefused, fingerprint: str) -> None:
-        """Note that DSM refused the credential just now."""
+    @contextlib.contextmanager
+    def offering(self) -> Iterator[None]:
+        """Count a login as refused while it is under way: others may be, elsewhere."""
+        self._under_way += _MOST_SENT
+        try:
+            yield
+        finally:
+            self._under_way -= _MOST_SENT
+
+    async def refused(
+        self, error: CredentialRefused, fingerprint: str, sent: int = 1
+    ) -> None:
+        """Note that DSM refused the credential just now.
+
+        Args:
+            error: What it said.
+            fingerprint: Of the credential.
+            sent: How often the login went out; DSM may have counted each, also one
+                that it answered too late.
+        """
         now = self._clock.monotonic()
-        self._latest = [*self._within_a_day(now), (now, fingerprint)]
+        self._latest = [*self._within_a_day(now), *[(now, fingerprint)] * sent]
         self._refused.add(fingerprint)
         self._in_a_row = min(self._in_a_row + 1, _MOST_IN_A_ROW)
         self._opens_at = now + self._wait_s()

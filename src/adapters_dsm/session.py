@@ -138,6 +138,7 @@ class Sessions:
             outcome.error.without_traceback(),
             retry_after_s=outcome.retry_after_s,
             hung=outcome.hung,
+            sent=outcome.sent,
         )
 
     async def keep_up(self) -> None:
@@ -152,7 +153,9 @@ class Sessions:
             # Whatever comes of it: refused before and not due again, perhaps.
             with contextlib.suppress(AttemptFailed):
                 await _outcome(self._start_login(by_timer=True))
-            return
+            session = self.usable()
+            if session is None or self._closed:
+                return
         idle_s = self._clock.monotonic() - session.used_at
         if idle_s >= session.idle_limit_s * REFRESH_SHARE:
             await self._refresh(session)
@@ -208,7 +211,7 @@ class Sessions:
             try:
                 self._gate.check(credential.fingerprint, by_timer=by_timer)
             except CredentialRefused as refused:
-                raise AttemptFailed(refused) from None
+                raise AttemptFailed(refused, sent=0) from None
         self._login = asyncio.create_task(self._log_in(by_timer=by_timer))
         return self._login
 
@@ -218,13 +221,16 @@ class Sessions:
             credential = await self._credentials.current()
             self._gate.check(credential.fingerprint, by_timer=by_timer)
             way = self._ways.of(credential)
-            login = await log_in(way, credential, self._clock)
+            with self._gate.offering():
+                login = await log_in(way, credential, self._clock)
             await self._gate.accepted()
         except CredentialRefused as refused:
-            return AttemptFailed(refused)
+            return AttemptFailed(refused, sent=0)
         except AttemptFailed as failure:
             if isinstance(failure.error, CredentialRefused):
-                await self._gate.refused(failure.error, credential.fingerprint)
+                await self._gate.refused(
+                    failure.error, credential.fingerprint, failure.sent
+                )
             return failure
         finally:
             self._login = None

@@ -47,7 +47,11 @@ async def log_in(way: Exchanges, credential: Credential, clock: Clock) -> Login:
     except AttemptFailed as failure:
         if not failure.hung:
             raise
-    return await way.ask(_LOGIN, shown, _read_login, _attempt(clock, 2, second))
+    try:
+        return await way.ask(_LOGIN, shown, _read_login, _attempt(clock, 2, second))
+    except AttemptFailed as failure:
+        failure.sent = 2
+        raise
 
 
 async def refresh(way: Exchanges, bearer: str, clock: Clock) -> None:

@@ -400,6 +400,30 @@ async def test_a_disk_that_hangs_holds_nobody(
         await files.credentials.aclose()
 
 
+async def test_a_disk_that_hung_is_waited_for_again(
+    files: Files, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await files.credentials.current()
+    go = threading.Event()
+    real = credential_files._stamps
+
+    def hang(named: dict[str, Path]) -> object:
+        go.wait(30)
+        return real(named)
+
+    monkeypatch.setattr(credential_files, "_stamps", hang)
+    monkeypatch.setattr(credential_files, "PATIENCE_S", 0.01)
+    await files.credentials.current()
+    reading = files.credentials._reading
+    assert reading is not None
+    go.set()
+    await reading
+    monkeypatch.setattr(credential_files, "PATIENCE_S", 30.0)
+    replace(path, OTHER_KEY)
+    os.utime(path, (1, 1))
+    assert await files.header() == f"Basic {OTHER_KEY}"
+
+
 async def test_a_disk_that_hangs_from_the_start_is_said(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:

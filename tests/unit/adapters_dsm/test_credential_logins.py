@@ -24,8 +24,10 @@ from tests.unit.adapters_dsm.support import (
 )
 from tests.unit.dsm_emulator.proofs import make_jwt, public_der
 
+from adapters_dsm import session_calls
 from adapters_dsm.credential_source import CredentialSource
 from adapters_dsm.events import CredentialDoubted, CredentialReplaced
+from adapters_dsm.gate import IN_ALL_A_DAY
 from adapters_dsm.settings import Secret
 from dsm_emulator import Dsm, EmulatorServer
 from dsm_emulator.credentials import AuthType, Credential
@@ -438,3 +440,55 @@ async def test_a_new_key_that_is_refused_waits_like_any_other(
         await look(provider, adapters)
         assert server.logins == 3
         assert (await provider.describe(deadline=adapters.clock.in_s(3))).kid == KID
+
+
+async def test_an_idle_session_goes_on_while_a_new_key_is_refused(
+    authority: trustme.CA, adapters: Adapters, tmp_path: Path
+) -> None:
+    """It is the only one that is left if the first endpoint fails."""
+    path = write(tmp_path / "key", API_KEY)
+
+    async def take_the_first(asked: Asked) -> None:
+        well = asked.headers["authorization"] == f"Basic {API_KEY}"
+        asked.send(login("token") if well else http(401))
+
+    async def answer(asked: Asked) -> None:
+        asked.send(describe_ok())
+
+    async with (
+        RawServer(answer, authority, on_login=take_the_first) as first,
+        RawServer(answer, authority, on_login=take_the_first) as second,
+    ):
+        provider = adapters.open(
+            first.url, second.url, credential=CredentialSource(api_key_file=path)
+        )
+        node = provider._endpoints.nodes[1]
+        await node.sessions.obtain(by_timer=True)
+        await provider.describe(deadline=adapters.clock.in_s(3))
+        write(path, API_KEY[:-4])
+        for _ in range(20):
+            adapters.clock.ahead_s += 100
+            await look(provider, adapters)
+        assert node.sessions.usable() is not None
+
+
+async def test_a_try_that_hung_counts_if_the_next_is_refused(
+    authority: trustme.CA, adapters: Adapters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DSM may have counted both, and only slowness kept us from hearing it."""
+    monkeypatch.setattr(session_calls, "LOGIN_TRIES_S", (0.05, 8.5))
+
+    async def answer_every_second(asked: Asked) -> None:
+        if server.logins % 2 == 0:
+            asked.send(http(401))
+
+    async def answer(asked: Asked) -> None:
+        asked.send(describe_ok())
+
+    async with RawServer(answer, authority, on_login=answer_every_second) as server:
+        provider = adapters.open(server.url)
+        for _ in range(47):
+            with pytest.raises(CredentialRefused):
+                await provider.describe(deadline=adapters.clock.in_s(3))
+            adapters.clock.ahead_s += 1800
+        assert 10 <= server.logins <= IN_ALL_A_DAY

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trustme
+from tests.unit.adapters_dsm.proofs import write
 from tests.unit.adapters_dsm.support import (
+    API_KEY,
     KID,
     SEED,
     Adapters,
@@ -24,6 +26,7 @@ from tests.unit.adapters_dsm.support import (
     until,
 )
 
+from adapters_dsm.credential_source import CredentialSource
 from adapters_dsm.events import EndpointBack, EndpointLeft
 from kms_core.errors import (
     CredentialRefused,
@@ -40,6 +43,7 @@ from kms_core.provider import Ciphertext
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from tests.unit.adapters_dsm.support import Script
 
@@ -425,6 +429,23 @@ async def test_a_first_login_that_one_refuses_is_tried_at_the_other_by_the_timer
         adapters.clock.ahead_s += 30
         assert (await describe(provider, adapters)).kid == KID
         assert (first.logins, good.logins) == (1, 1)
+
+
+async def test_a_file_that_can_not_be_read_says_nothing_of_an_endpoint(
+    authority: trustme.CA, adapters: Adapters, good: RawServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "key"
+    async with RawServer(well, authority) as second:
+        provider = adapters.open(
+            good.url, second.url, credential=CredentialSource(api_key_file=path)
+        )
+        for _ in range(3):
+            assert isinstance(await failure(provider, adapters), CredentialRefused)
+            adapters.clock.ahead_s += 30
+        write(path, API_KEY)
+        assert (await describe(provider, adapters)).kid == KID
+        assert changes(adapters.telemetry) == []
+        assert (good.logins, second.logins) == (1, 0)
 
 
 async def test_renew_and_close_reach_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,26 @@ async def test_success_forgets(gate: RefusalGate) -> None:
     await refuse(gate)
     await gate.accepted()
     assert is_open(gate, by_timer=False)
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "limit"), [(OLD, BY_TIMER_A_DAY), (NEW, IN_ALL_A_DAY)]
+)
+async def test_logins_under_way_elsewhere_count(
+    gate: RefusalGate, clock: HandClock, fingerprint: str, limit: int
+) -> None:
+    """Several endpoints that are slow to refuse must not break the limit."""
+    for _ in range(BY_TIMER_A_DAY - 1):
+        await refuse(gate)
+    clock.at += 2 * 3600
+    under_way = 0
+    with contextlib.ExitStack() as stack:
+        while is_open(gate, fingerprint=fingerprint):
+            stack.enter_context(gate.offering())
+            under_way += 1
+            assert BY_TIMER_A_DAY - 1 + under_way <= limit
+    assert under_way
+    assert is_open(gate, fingerprint=fingerprint), "none of them was refused"
 
 
 async def test_a_signal_opens_it_for_the_timer_alone(gate: RefusalGate) -> None:
