@@ -177,8 +177,13 @@ async def _ask_socket(path: Path, timeout_s: float) -> Answered:
 def _no_server(path: Path) -> str:
     """Return why nobody answers at *path*; gRPC would only say that time is up."""
     with sockets.socket(sockets.AF_UNIX) as probe:
+        probe.settimeout(0)
         try:
             probe.connect(str(path))
+        except BlockingIOError:
+            # Somebody listens and takes nobody in (EAGAIN, connect(2)): waited for,
+            # and not without end.
+            return ""
         except ConnectionRefusedError:
             return f"no daemon serves {path}"
         except OSError as error:

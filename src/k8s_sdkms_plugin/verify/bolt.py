@@ -3,8 +3,9 @@
 Only what reading needs, from the file format (go.etcd.io/bbolt, ``internal/common``): a
 file of pages; two meta pages, of which the valid one with the higher transaction
 counts; B+ trees of branch and leaf pages. The file is hostile until checked: each
-offset and length is, no page is visited twice, and trees have a depth. It is read by
-``pread``, since a file that shrinks while it is mapped would end the process.
+offset and length is, no page is visited twice, trees have a depth, and neither pages
+nor items overlap, so that a small file costs little. It is read by ``pread``, since a
+file that shrinks while it is mapped would end the process.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _VERSION: Final = 2
 _BRANCH, _LEAF, _META = 0x01, 0x02, 0x04
 _IN_BUCKET: Final = 0x01
 _MAX_DEPTH: Final = 64
+_MAX_PAGE_BYTES: Final = 512 << 20
+"""Far more than etcd takes for an object (1.5 MiB by default), on a page of its own."""
 _PAGE_SIZES: Final = tuple(1 << n for n in range(9, 17))
 _FNV_BASIS, _FNV_PRIME, _U64 = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
 
@@ -134,6 +137,7 @@ class Bolt:
     def _tree(self, root: int) -> Iterator[tuple[bytes, bytes, int]]:
         """Yield key, value and flags of every leaf item below *root*."""
         visited: set[int] = set()
+        read_bytes = 0
         waiting = [(root, 0)]
         while waiting:
             number, depth = waiting.pop()
@@ -141,6 +145,9 @@ class Bolt:
                 raise BoltDamaged("its pages refer to each other in a circle")
             visited.add(number)
             page = self._read_page(number)
+            read_bytes += len(page.body)
+            if read_bytes > self._size_bytes:
+                raise BoltDamaged("its pages overlap")
             if page.flags & _LEAF:
                 yield from self._leaf(page)
             elif page.flags & _BRANCH:
@@ -159,6 +166,8 @@ class Bolt:
         length = (overflow + 1) * meta.page_size
         if own != number or offset + length > self._size_bytes:
             raise BoltDamaged(f"page {number} is another, or ends behind the file")
+        if length > _MAX_PAGE_BYTES:
+            raise BoltDamaged(f"page {number} is larger than any object")
         return self._page_of(self._pread(length, offset))
 
     def _pread(self, length: int, offset: int) -> bytes:
@@ -185,6 +194,7 @@ class Bolt:
         if not page.flags & _LEAF:
             raise BoltDamaged("a bucket's own page is no leaf")
         items = struct.iter_unpack(f"{self._meta.order}{_LEAF_ITEM}", _items(page))
+        taken_bytes = 0
         for index, (flags, position, key_size, value_size) in enumerate(items):
             # Positions count from the item itself.
             start = _HEADER_BYTES + index * _ITEM_BYTES + position
@@ -192,6 +202,9 @@ class Bolt:
             end = middle + value_size
             if end > len(page.body):
                 raise BoltDamaged("an item ends behind its page")
+            taken_bytes += key_size + value_size
+            if taken_bytes > len(page.body):
+                raise BoltDamaged("its items overlap")
             yield page.body[start:middle], page.body[middle:end], flags
 
 

@@ -137,9 +137,9 @@ class Etcd:
                 # etcd could answer anything.
                 if target.covers(item.key) and item.key >= start:
                     yield item.key, item.value
-            if not page.more or not page.kvs:
+            if not page.more:
                 return
-            if page.kvs[-1].key < start:
+            if not page.kvs or page.kvs[-1].key < start:
                 raise LookFailed(f"etcd at {self._endpoint.target}: it goes in circles")
             start = page.kvs[-1].key + b"\0"
             revision = page.header.revision if revision == 0 else revision

@@ -239,6 +239,22 @@ def test_server_that_never_answers_is_given_up(
     assert lines["Status"].startswith("not ok: DEADLINE_EXCEEDED")
 
 
+def test_server_that_takes_nobody_in_is_given_up(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        socket.socket(socket.AF_UNIX) as stuck,
+        socket.socket(socket.AF_UNIX) as in_line,
+    ):
+        stuck.bind(str(path))
+        # Room for one that waits, and one does.
+        stuck.listen(0)
+        in_line.connect(str(path))
+        code, lines = asked(capsys, "--socket", path, "--timeout-s", "0.2")
+    assert code == 1
+    assert lines["Status"].startswith("not ok: ")
+
+
 @pytest.mark.parametrize("answer", [OK, WAITS, KeyDisabled("the key is disabled")])
 def test_daemon_that_answers_is_alive_whatever_it_says_of_dsm(
     path: Path, capsys: pytest.CaptureFixture[str], answer: StatusAnswer | KmsError

@@ -181,3 +181,43 @@ def test_file_that_shrinks_while_it_is_read_ends_in_our_words(path: Path) -> Non
         file.truncate(4 * PAGE)
         with pytest.raises(BoltDamaged, match="too early"):
             list(items)
+
+
+WIDE = bolt_file([Written(b"/registry/big", bytes(63 * PAGE))])
+DEEP = bolt_file(SEVERAL * 20, per_leaf=3)
+
+
+def test_items_that_overlap_are_refused(path: Path) -> None:
+    content = bytearray(WIDE)
+    leaf = 3 * PAGE
+    flags, position, key_size, value_size = struct.unpack_from(
+        "<IIII", content, leaf + 16
+    )
+    struct.pack_into("<H", content, leaf + 10, 2)
+    second = (flags, position - 16, key_size, value_size)
+    struct.pack_into("<IIII", content, leaf + 32, *second)
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        items = Bolt(file.fileno(), len(content)).bucket(b"key")
+        with pytest.raises(BoltDamaged, match="items overlap"):
+            list(items)
+
+
+def test_pages_that_overlap_are_refused(path: Path) -> None:
+    content = bytearray(DEEP)
+    pages = len(content) // PAGE
+    # Each leaf says that it goes on to the end of the file.
+    for number in range(3, 3 + 67):
+        assert struct.unpack_from("<QH", content, number * PAGE) == (number, 2)
+        struct.pack_into("<I", content, number * PAGE + 12, pages - number - 1)
+    with pytest.raises(LookFailed, match="pages overlap"):
+        read(path, bytes(content))
+
+
+def test_page_without_end_is_not_read(path: Path) -> None:
+    overflow = (1 << 40) // PAGE
+    path.write_bytes(changed(3 * PAGE + 12, "<I", overflow))
+    # As large as the page says, of which nothing is on the disk.
+    os.truncate(path, (1 << 40) + 8 * PAGE)
+    with pytest.raises(LookFailed, match="larger than any object"):
+        list(objects_of(path, ALL))

@@ -509,6 +509,22 @@ def test_etcd_that_goes_in_circles_is_left(verify: Verify) -> None:
     assert "well" not in done.out
 
 
+def test_page_that_is_empty_and_not_the_last_is_not_the_end(
+    verify: Verify,
+) -> None:
+    begun, empty = RangeResponse(more=True), RangeResponse(more=True)
+    begun.kvs.add(key=KEY, value=value())  # type: ignore[attr-defined]
+    answers = iter([begun.SerializeToString(), empty.SerializeToString()])
+    server = Server(RANGE_METHOD, lambda _: next(answers))
+    port = server.start("127.0.0.1:0")
+    try:
+        done = verify("--endpoints", f"127.0.0.1:{port}")
+    finally:
+        server.stop()
+    assert done.code == 2
+    assert "in circles" in done.err
+
+
 def test_large_prefix_gives_signs_of_life(
     verify: Verify, server: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
