@@ -9,7 +9,7 @@ credential, one on each node of a control plane, so that a daemon has 19:
 - 3 more are left for credentials that DSM has not refused yet: what a person has just
   put in place is tried at once.
 - They are counted over all endpoints, whatever is accepted in between, and across
-  restarts; what is under way counts as refused until it ends. The wait goes on after a
+  restarts; a login that is under way counts until it ends. The wait goes on after a
   crash as well: whatever starts the daemon again and again must not begin with 30 s
   each time. After a stop in good order it does not.
 """
