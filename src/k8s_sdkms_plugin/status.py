@@ -153,7 +153,7 @@ async def _ask(
 
 
 async def _ask_socket(path: Path, timeout_s: float) -> Answered:
-    problem = _no_server(path)
+    problem = no_server(path)
     if problem:
         return Answered(ok=False, problem=problem)
     try:
@@ -174,7 +174,7 @@ async def _ask_socket(path: Path, timeout_s: float) -> Answered:
     )
 
 
-def _no_server(path: Path) -> str:
+def no_server(path: Path) -> str:
     """Return why nobody answers at *path*; gRPC would only say that time is up."""
     with sockets.socket(sockets.AF_UNIX) as probe:
         probe.settimeout(0)

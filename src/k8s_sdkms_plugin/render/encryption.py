@@ -27,6 +27,7 @@ _PLAIN: Final = re.compile(
     r"(?:unix://)?[A-Za-z/][A-Za-z0-9/+._-]*={0,2}|[0-9]+(?:ms|s|m|h)"
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_MAX_BMP: Final = 0xFFFF
 # What YAML 1.1 takes for something else than text.
 _WORDS: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
@@ -173,5 +174,9 @@ def _scalar(text: str) -> str:
     """Return *text* plain where no reader of YAML takes it for anything else."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
-    # JSON's strings are YAML's. ASCII alone: no reader disagrees about that.
-    return json.dumps(text)
+    # JSON's strings are YAML's, but for JSON's pairs of surrogates, in which YAML sees
+    # no character. ASCII alone: no reader disagrees about that.
+    quoted = (
+        f"\\U{ord(c):08x}" if ord(c) > _MAX_BMP else json.dumps(c)[1:-1] for c in text
+    )
+    return f'"{"".join(quoted)}"'

@@ -15,6 +15,7 @@ from adapters_grpc.unix_socket import SocketRefused, socket_path
 from k8s_sdkms_plugin.config.loading import load
 from k8s_sdkms_plugin.config.model import DEFAULT_PATH
 from k8s_sdkms_plugin.hardening import harden_process
+from k8s_sdkms_plugin.status import no_server
 from k8s_sdkms_plugin.verify.etcd import Endpoint, Etcd, read_tls
 from k8s_sdkms_plugin.verify.findings import Expectation, Format, findings_of
 from k8s_sdkms_plugin.verify.opening import Opener
@@ -245,7 +246,8 @@ def _socket(arguments: argparse.Namespace) -> Path:
         path = socket_path(text)
     except SocketRefused as refusal:
         raise LookFailed(refusal.text) from None
-    if not path.is_socket():
+    problem = no_server(path)
+    if problem:
         # gRPC would wait for it, seed by seed.
-        raise LookFailed(f"--open: there is no socket at {path}")
+        raise LookFailed(f"--open: {problem}")
     return path

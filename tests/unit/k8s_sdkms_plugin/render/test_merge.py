@@ -175,6 +175,15 @@ def test_whatever_is_written_reads_back_the_same(rules: tuple[Rule, ...]) -> Non
     assert tuple(rule_of_yaml["resources"]) == rules[0].resources
 
 
+def test_name_outside_of_the_basic_plane_is_kept() -> None:
+    before = EncryptionConfiguration(
+        (rule(Keyed("aescbc", (Key("k\U0001f511", SECRET),))),)
+    )
+    text = to_yaml(before)
+    assert text.isascii()
+    assert parse(text.encode()) == before
+
+
 GOOD = f"""\
 kind: EncryptionConfiguration
 apiVersion: apiserver.config.k8s.io/v1

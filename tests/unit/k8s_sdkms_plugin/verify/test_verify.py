@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -397,6 +398,18 @@ def test_socket_is_that_of_the_config(
     config.write_text(json.dumps(settings))
     assert verify("--endpoints", server, "--open", "--config", config).code == 0
     assert verify("--endpoints", server, "--open", "--config", tmp_path / "x").code == 2
+
+
+def test_socket_that_nobody_serves_is_told_before_the_first_object(
+    verify: Verify, server: str, store: Store, tmp_path: Path
+) -> None:
+    store.content = {KEY: value(data=encrypted(SEED))}
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(tmp_path / "s"))
+    done = verify("--endpoints", server, "--open", "--socket", tmp_path / "s")
+    assert done.code == 2
+    assert "no daemon serves" in done.err
+    assert not store.asked
 
 
 @pytest.mark.parametrize(
