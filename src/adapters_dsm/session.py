@@ -220,7 +220,7 @@ class Sessions:
             await self._gate.recall()
             credential = await self._credentials.current()
             self._gate.check(credential.fingerprint, by_timer=by_timer)
-            way = self._ways.of(credential)
+            way = self._way_for(credential)
             with self._gate.offering():
                 login = await log_in(way, credential, self._clock)
             await self._gate.accepted()
@@ -249,6 +249,15 @@ class Sessions:
             self._telemetry.emit(CredentialReplaced(setting=credential.setting))
             self._later(self._log_out(old))
         return self._current
+
+    def _way_for(self, credential: Credential) -> Exchanges:
+        before = self._ways.latest
+        way = self._ways.of(credential)
+        serving = None if self._current is None else self._current.way
+        if before is not None and before not in (way, serving):
+            # No session came of it, whose end would close it.
+            self._later(self._ways.leave(before))
+        return way
 
     async def _refresh(self, session: Session) -> None:
         session.used_at = self._clock.monotonic()

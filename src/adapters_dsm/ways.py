@@ -33,6 +33,9 @@ class Ways:
         telemetry: Gets a ProviderCallFinished for each request.
         environ: The process' environment.
 
+    Attributes:
+        latest: The way that was asked for last.
+
     Raises:
         ValueError: ``HTTPS_PROXY`` is no URL of an HTTP proxy; it is not quoted.
     """
@@ -52,7 +55,7 @@ class Ways:
         self._environ = environ
         self._proxy = proxy_for(endpoint, environ)
         self._certificate: ClientCertificate | None = None
-        self._latest: Exchanges | None = None
+        self.latest: Exchanges | None = None
         self._open: list[Exchanges] = []
 
     def of(self, credential: Credential | None) -> Exchanges:
@@ -61,18 +64,18 @@ class Ways:
         Args:
             credential: What is presented; None for any way that there is.
         """
-        if self._latest is not None and (
+        if self.latest is not None and (
             credential is None or credential.certificate == self._certificate
         ):
-            return self._latest
+            return self.latest
         self._certificate = None if credential is None else credential.certificate
-        self._latest = self._made(self._certificate)
-        self._open.append(self._latest)
-        return self._latest
+        self.latest = self._made(self._certificate)
+        self._open.append(self.latest)
+        return self.latest
 
     async def leave(self, way: Exchanges) -> None:
         """Close *way* unless it is the latest; what is in flight on it goes on."""
-        if way is not self._latest and way in self._open:
+        if way is not self.latest and way in self._open:
             self._open.remove(way)
             await way.aclose()
 

@@ -222,6 +222,27 @@ async def test_a_certificate_is_replaced_under_load_and_no_call_fails(
     assert emulated.count("/sys/v1/session/terminate") == 2
 
 
+async def test_certificates_that_are_refused_leave_no_connections_behind(
+    emulated: Emulated, adapters: Adapters, tmp_path: Path
+) -> None:
+    good, next_one = pair(ends=LONG), pair(ends=LONG)
+    for one in (good, next_one):
+        app_with(emulated, by_certificate(one))
+    source = CredentialSource(**good.write(tmp_path))
+    provider = adapters.open_emulated(emulated, credential=source)
+    ways = provider._endpoints.best.ways
+    async with Rotation(provider, adapters) as rotation:
+        for _ in range(4):
+            pair(ends=LONG).write(tmp_path)
+            await look(provider, adapters)
+            await rotation.some_calls()
+        assert len(ways._open) == 2, "of the session, and of the last that was refused"
+        next_one.write(tmp_path)
+        await look(provider, adapters)
+        await rotation.some_calls()
+        await until(lambda: len(ways._open) == 1)
+
+
 async def test_an_api_key_is_replaced_under_load_and_no_call_fails(
     emulated: Emulated, adapters: Adapters, tmp_path: Path
 ) -> None:
