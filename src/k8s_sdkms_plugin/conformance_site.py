@@ -13,15 +13,12 @@ import functools
 import secrets
 import signal
 import socket
-import ssl
 import struct
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import httpx
-
 from dsm_emulator.ctl import Call, ControlError, EmulatorProcess
-from dsm_emulator.folder import ADMIN_API_KEY, API_KEY
+from dsm_emulator.folder import API_KEY
 from k8s_sdkms_plugin.own_processes import (
     NotStarted,
     emulator,
@@ -69,9 +66,9 @@ class BreakBy(enum.Enum):
 
 
 _FAULTS: Final[dict[BreakBy, dict[str, Any]]] = {
-    BreakBy.REFUSING: {"kind": "status", "status": 403, "path": "/crypto/*"},
-    BreakBy.FAILING: {"kind": "status", "status": 503},
-    BreakBy.HANGING: {"kind": "hang"},
+    BreakBy.REFUSING: {"name": "status", "status": 403, "path": "/crypto/*"},
+    BreakBy.FAILING: {"name": "status", "status": 503},
+    BreakBy.HANGING: {"name": "hang"},
 }
 
 
@@ -225,7 +222,7 @@ class Site:
         }
 
     def _rotate(self) -> Pulled:
-        self._key("rekey")
+        self._do("rekey", name=KEY_NAME)
         return self._looked()
 
     def _back(self) -> Pulled:
@@ -235,27 +232,16 @@ class Site:
         former = current.get("links", {}).get("replaced")
         if former is None:
             return Pulled(1, "the key has no former one")
-        # As DSM's administrators do it: there is no short way through the emulator.
-        api_key = (self._dsm_folder / ADMIN_API_KEY).read_text().strip()
-        trust = ssl.create_default_context(cafile=self._dsm_folder / "ca.pem")
-        with httpx.Client(verify=trust, trust_env=False) as client:
-            client.post(
-                f"{self._url}/crypto/v1/keys/replace",
-                headers={"Authorization": f"Basic {api_key}"},
-                json={
-                    "replaced": current["kid"],
-                    "replaced_new_name": f"{KEY_NAME}-{secrets.token_hex(4)}",
-                    "replacement": former,
-                },
-            ).raise_for_status()
+        old_name = f"{KEY_NAME}-{secrets.token_hex(4)}"
+        self._do("replace", kid=current["kid"], by=former, old_name=old_name)
         return self._looked()
 
     def _break(self) -> Pulled:
-        self._emulator.ask(Call("POST", "faults", _FAULTS[self._break_by]))
+        self._do("fault", **_FAULTS[self._break_by])
         return self._looked()
 
     def _heal(self) -> Pulled:
-        self._emulator.ask(Call("DELETE", "faults"))
+        self._do("clear-faults")
         return self._looked()
 
     def _kms_calls(self) -> Pulled:
@@ -263,8 +249,8 @@ class Site:
         by_path = self._emulator.ask(Call("GET", "counters"))["path"]
         return Pulled(0, str(sum(by_path.values())))
 
-    def _key(self, action: str) -> None:
-        self._emulator.ask(Call("POST", "key", {"action": action, "name": KEY_NAME}))
+    def _do(self, command: str, **parameters: Any) -> None:
+        self._emulator.ask(Call("POST", command, parameters))
 
     def _looked(self) -> Pulled:
         for daemon in (self.plugin, self.peer):
@@ -279,7 +265,7 @@ def _pull(move: Callable[[], Pulled]) -> Pull:
     async def pulled() -> Pulled:
         try:
             return await asyncio.to_thread(move)
-        except (ControlError, httpx.HTTPError) as failed:
+        except ControlError as failed:
             return Pulled(1, str(failed))
 
     return pulled
