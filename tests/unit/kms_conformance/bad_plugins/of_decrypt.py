@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import grpc
-from cryptography.hazmat.decrepit.ciphers.modes import CFB
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 from tests.unit.kms_conformance.bad_plugins import bad
 from tests.unit.kms_conformance.bad_plugins.annotated import NONCE, Annotated
 from tests.unit.kms_conformance.bad_plugins.by_hand import ByHand
@@ -111,10 +111,10 @@ class TakesTheLatestKeyWhereNoneIsNamed(ReferencePlugin):
 
 @bad("D06", also=("D07", "D08", "D09", "D14", "R07", "V05"))
 class HasAnUnauthenticatedCipher(ReferencePlugin):
-    def _cipher(self, key_id: str, nonce: bytes) -> Cipher[CFB]:
+    def _cipher(self, key_id: str, nonce: bytes) -> Cipher[CTR]:
         self.kms.key(key_id)
         key = self.kms.versions[self.kms.key_ids().index(key_id)]
-        return Cipher(AES(key), CFB(nonce))
+        return Cipher(AES(key), CTR(nonce))
 
     async def encrypt(self, request: EncryptRequest) -> EncryptResponse:
         key_id, nonce = self.kms.key_ids()[-1], os.urandom(16)
@@ -175,7 +175,7 @@ class AuthenticatesEverythingButItsAnnotation(ReferencePlugin):
     async def encrypt(self, request: EncryptRequest) -> EncryptResponse:
         key_id, nonce = self.kms.key_ids()[-1], os.urandom(16)
         key = self._key(key_id)
-        sealing = Cipher(AES(key), CFB(nonce)).encryptor()
+        sealing = Cipher(AES(key), CTR(nonce)).encryptor()
         sealed = sealing.update(request.plaintext) + sealing.finalize()
         tag = hmac.digest(key, sealed, hashlib.sha256)
         return EncryptResponse(
@@ -189,7 +189,7 @@ class AuthenticatesEverythingButItsAnnotation(ReferencePlugin):
             text = "the ciphertext was not made here"
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, text)
         nonce = request.annotations[NONCE].ljust(16, b"\0")
-        opening = Cipher(AES(key), CFB(nonce)).decryptor()
+        opening = Cipher(AES(key), CTR(nonce)).decryptor()
         plaintext = opening.update(sealed) + opening.finalize()
         return DecryptResponse(plaintext=plaintext)
 
