@@ -20,6 +20,7 @@ TEST_TOOLS = {
     "jsonschema",
     "pytest",
     "pytest-asyncio",
+    "sdkms",
 }
 
 
