@@ -48,7 +48,7 @@ RUN cd /opt/k8s-sdkms-plugin \
     && /tools/bin/pip wheel -q --no-index --no-deps --no-build-isolation \
       --wheel-dir /wheel /src \
     && /tools/bin/pip --python bin/python install -q --no-index --no-deps --no-compile \
-      --find-links /wheel k8s-sdkms-plugin \
+      /wheel/*.whl \
     && sed -i '1s/$/ -I/' bin/k8s-sdkms-plugin \
     && find bin -mindepth 1 -not -name 'python*' -not -name k8s-sdkms-plugin -delete \
     && /usr/bin/python3 -m compileall -q -f --invalidation-mode unchecked-hash lib
