@@ -94,7 +94,7 @@ class KmsService:
             raise SeedSizeRefused(
                 f"the plaintext has {len(plaintext)} bytes, not 1 to {MAX_SEED_BYTES}"
             )
-        key = self._watcher.key_to_seal()
+        key = await self._watcher.key_to_seal(deadline=deadline)
         try:
             sealed = await self._envelope.seal(plaintext, key, deadline=deadline)
         except KmsError as error:

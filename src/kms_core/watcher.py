@@ -118,6 +118,7 @@ class Watcher:
     def __init__(self, surroundings: Surroundings) -> None:
         self._with = surroundings
         self._woken = asyncio.Event()
+        self._first_round_ended = asyncio.Event()
         self._doubted = False
         self._failed_rounds = 0
         self._reported: tuple[Phase, AnnouncedKey | None, str] | None = None
@@ -149,12 +150,22 @@ class Watcher:
             raise standing.denial.without_traceback()
         raise NotReady(_why_not(standing))
 
-    def key_to_seal(self) -> AnnouncedKey:
-        """Return the key that Encrypt must use: the announced one.
+    async def key_to_seal(self, *, deadline: float) -> AnnouncedKey:
+        """Return the key that Encrypt must use, the announced one.
+
+        At a start the first round's end is awaited: the socket is there before the key
+        is proven, and whoever dialed early shall get an answer rather than a refusal.
+
+        Args:
+            deadline: Loop time at which to wait no longer.
 
         Raises:
             NotReady, DenialError: As for ``key_to_announce``.
         """
+        if not self._first_round_ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await self._first_round_ended.wait()
         return self.key_to_announce()
 
     def sealed(self, key: AnnouncedKey) -> None:
@@ -192,6 +203,7 @@ class Watcher:
                 self._see(LookFailed(fault))
                 well = False
             self._failed_rounds = 0 if well else self._failed_rounds + 1
+            self._first_round_ended.set()
             pause_s = self._pause_s()
             if woken:
                 # What woke us may show at the key service a moment later only.

@@ -66,6 +66,19 @@ async def test_socket_is_up_without_dsm_and_heals_when_dsm_comes(lab: Lab) -> No
     assert len(daemon.lines(event="standing", code="DSM-UNREACHABLE")) == 1
 
 
+@pytest.mark.parametrize("protection", ["local-kek", "direct"])
+async def test_encrypt_that_comes_before_the_key_is_proven_is_answered(
+    lab: Lab, protection: str
+) -> None:
+    lab.dsm.latency_ms = 150.0
+    daemon = lab.start(protection=protection)
+    assert await daemon.status_failure() is not None
+    async with daemon.client(timeout_s=20.0) as client:
+        answer = await client.encrypt(seed := lab.seed())
+        assert await client.decrypt(answer.ciphertext, answer.key_id) == seed
+    assert answer.key_id == f"sdkms.v1:{lab.demo.key.kid}"
+
+
 async def test_wrong_api_key_is_said_and_hardly_tried(lab: Lab) -> None:
     good = lab.demo.app.secret
     config = lab.config()

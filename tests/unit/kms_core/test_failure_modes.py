@@ -375,5 +375,6 @@ async def test_no_status_that_is_not_ok_carries_a_key_id(
                     continue
                 assert answer.healthz == "ok"
                 assert answer.key_id == scene.announced.key_id
-                assert scene.watcher.key_to_seal().key_id == answer.key_id
+                key = await scene.watcher.key_to_seal(deadline=scene.clock.monotonic())
+                assert key.key_id == answer.key_id
     await asyncio.sleep(0)

@@ -13,12 +13,13 @@ from kms_core.errors import (
     KmsError,
     NotReady,
     ProviderFaulty,
+    ProviderUnreachable,
     SealedSeedMalformed,
     SeedSizeRefused,
 )
-from kms_core.key_id import AnnouncedKey
+from kms_core.fakes import settle
+from kms_core.key_id import AnnouncedKey, NativeNaming
 from kms_core.service import ApiVersion, EncryptAnswer, KmsService, StatusAnswer
-from kms_core.standing import Phase
 
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from tests.unit.kms_core.conftest import Scene
 
+    from kms_core.provider import KeyDescription
     from kms_core.watcher import Watcher
 
 
@@ -43,7 +45,7 @@ class StubWatcher:
     def key_to_announce(self) -> AnnouncedKey:
         return self.key
 
-    def key_to_seal(self) -> AnnouncedKey:
+    async def key_to_seal(self, *, deadline: float) -> AnnouncedKey:
         return self.key
 
     def sealed(self, key: AnnouncedKey) -> None:
@@ -51,6 +53,13 @@ class StubWatcher:
 
     def seal_failed(self, key: AnnouncedKey, error: KmsError) -> None:
         self.told.append(("seal failed", key, error))
+
+
+class BrokenNaming(NativeNaming):
+    """Has a defect."""
+
+    def key_id(self, description: KeyDescription) -> str:
+        raise RuntimeError
 
 
 class StubEnvelope(Envelope):
@@ -151,14 +160,52 @@ async def test_decrypt_works_in_every_phase(scene: Scene) -> None:
     assert opened == b"seed"
 
 
-async def test_encrypt_before_the_first_proof_is_refused(
+async def test_early_encrypt_is_answered_once_the_first_round_has_proven_the_key(
     make_scene: Callable[..., Scene],
 ) -> None:
     scene = make_scene()
-    assert scene.phase() is Phase.STARTING
-    with pytest.raises(NotReady):
-        await scene.service.encrypt(bytes(32), deadline=soon())
+    early = asyncio.create_task(scene.service.encrypt(bytes(32), deadline=soon()))
+    await settle()
+    assert not early.done()
     assert scene.calls() == []
+    await scene.start()
+    assert (await early).key_id == scene.key_id()
+
+
+async def test_early_encrypt_is_refused_once_the_first_round_has_failed(
+    make_scene: Callable[..., Scene],
+) -> None:
+    scene = make_scene()
+    scene.provider.outage = ProviderUnreachable("no route")
+    early = asyncio.create_task(scene.service.encrypt(bytes(32), deadline=soon()))
+    await settle()
+    assert not early.done()
+    await scene.start()
+    with pytest.raises(NotReady, match="starting, DSM-UNREACHABLE"):
+        await early
+    # Those that come later find the first round at its end, and wait for nothing.
+    with pytest.raises(NotReady, match="starting, DSM-UNREACHABLE"):
+        await scene.service.encrypt(bytes(32), deadline=soon())
+
+
+async def test_early_encrypt_is_refused_at_its_deadline(
+    make_scene: Callable[..., Scene],
+) -> None:
+    scene = make_scene()
+    passed = asyncio.get_running_loop().time()
+    with pytest.raises(NotReady, match="the key is being proven"):
+        await scene.service.encrypt(bytes(32), deadline=passed)
+    assert scene.calls() == []
+
+
+async def test_early_encrypt_outlives_a_first_round_that_breaks(
+    make_scene: Callable[..., Scene],
+) -> None:
+    scene = make_scene(naming=BrokenNaming())
+    early = asyncio.create_task(scene.service.encrypt(bytes(32), deadline=soon()))
+    await scene.start()
+    with pytest.raises(NotReady, match="starting, INTERNAL"):
+        await early
 
 
 async def test_a_good_encrypt_is_told_to_the_watcher() -> None:
