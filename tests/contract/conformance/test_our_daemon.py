@@ -89,19 +89,7 @@ def found() -> list[Found]:
             )
         )
 
-    first = asyncio.run(every())
-    # Four sites at once can be too much for a busy machine: what failed is asked again
-    # with nobody beside it, and what is the daemon's fault fails again.
-    return [asyncio.run(asked_again(site)) for site in first]
-
-
-async def asked_again(site: Found) -> Found:
-    failed = [one for one in site.results if one.verdict is Verdict.FAILED]
-    if not failed:
-        return site
-    again = await conformance(site.protection, tuple(one.check for one in failed))
-    rest = tuple(one for one in site.results if one not in failed)
-    return evolve(again, results=rest + again.results, pids=site.pids + again.pids)
+    return asyncio.run(every())
 
 
 def shared_out(*, stops_or_breaks: bool) -> tuple[Check, ...]:
