@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from attrs import frozen
 
-from k8s_sdkms_plugin.config.model import DEFAULT_PATH
+from k8s_sdkms_plugin.config import DEFAULT_PATH
 from k8s_sdkms_plugin.hardening import harden_process
 from k8s_sdkms_plugin.render import kube_apiserver
 from k8s_sdkms_plugin.render.encryption import (
@@ -148,7 +148,7 @@ def _kind(
     parser.add_argument(
         "--installed-as",
         type=Path,
-        default=Path(DEFAULT_PATH),
+        default=DEFAULT_PATH,
         help="where the config will be on the node (%(default)s)",
     )
     parser.add_argument("--output", type=Path, help="write it there, whole or not")
