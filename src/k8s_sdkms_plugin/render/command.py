@@ -95,7 +95,11 @@ def _parser() -> argparse.ArgumentParser:
 
     config = _kind(kinds, "config", "the plugin's config", _config)
     config.add_argument(
-        "--api-key-file", type=Path, help="a file that holds the API key alone"
+        "--api-key-file",
+        type=Path,
+        metavar="KEY",
+        help="copy the API key out of this file into the config, as api_key, now; for "
+        "one that stays in a file, which the daemon reads, --set api_key_file=PATH",
     )
 
     pod = _kind(kinds, "static-pod", "the static pod", _static_pod)
@@ -194,8 +198,9 @@ def _config(_arguments: argparse.Namespace, settings: Settings) -> Rendered:
     pairs = dict(settings.pairs)
     if API_KEY_TO_COME in pairs.values():
         print(
-            f"note: put the app's API key in place of {API_KEY_TO_COME}, or name a "
-            "file that has it with --api-key-file",
+            f"note: put the app's API key in place of {API_KEY_TO_COME}, or have it "
+            "copied there with --api-key-file KEY, or name the file in which it stays "
+            "with --set api_key_file=PATH",
             file=sys.stderr,
         )
     return Rendered(as_json(pairs) + "\n", secret=True)
