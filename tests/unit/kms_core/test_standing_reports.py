@@ -66,6 +66,12 @@ async def test_what_is_well_is_said_once() -> None:
     assert at.said() == [("ready", "")]
 
 
+async def test_before_the_first_proof_no_key_is_named() -> None:
+    at = desk()
+    at.reports.tell(Standing(), None, next_look_s=1.0)
+    assert (at.last().state, at.last().key_id, at.last().kid) == ("starting", "", "")
+
+
 async def test_what_is_not_well_is_said_again_once_the_reminder_is_due() -> None:
     at = desk()
     coasting = troubled(at, Phase.COASTING)
