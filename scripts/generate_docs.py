@@ -15,9 +15,9 @@ from typing import Any
 import attrs
 
 from adapters_dsm.settings import Secret
+from k8s_sdkms_plugin.config import DEFAULT_PATH
 from k8s_sdkms_plugin.config.kinds import KidMap, Mode, Seconds
 from k8s_sdkms_plugin.config.model import (
-    DEFAULT_PATH,
     PluginConfig,
     environment_variable,
     is_secret,

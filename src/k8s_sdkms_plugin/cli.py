@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from k8s_sdkms_plugin.config import DEFAULT_PATH
 from k8s_sdkms_plugin.version import NAME
 
 
@@ -24,8 +25,6 @@ EXIT_USAGE: Final = 2
 EXIT_MISSING: Final = 3
 
 MAX_TIMEOUT_S: Final = 3600.0
-
-DEFAULT_CONFIG: Final = Path("/etc/fortanix/k8s-sdkms-plugin.json")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -181,8 +180,8 @@ def _add_config_file(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--config",
         type=Path,
-        default=DEFAULT_CONFIG,
-        help=f"the JSON file ({DEFAULT_CONFIG})",
+        default=DEFAULT_PATH,
+        help=f"the JSON file ({DEFAULT_PATH})",
     )
 
 

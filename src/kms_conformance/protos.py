@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2
+
+from adapters_grpc import private_pool
 
 
 _FIELD: Final = descriptor_pb2.FieldDescriptorProto
@@ -29,22 +31,14 @@ def message_classes(package: str, source: str) -> dict[str, Any]:
         source: A line for each message: its name, a colon, and its fields, separated
             by semicolons, as in a .proto file: ``Pair: string a = 1; bytes b = 2``.
     """
-    file = descriptor_pb2.FileDescriptorProto(
-        name=f"{package}.proto", package=package, syntax="proto3"
-    )
+    files = descriptor_pb2.FileDescriptorSet()
+    file = files.file.add(name=f"{package}.proto", package=package, syntax="proto3")
     for line in source.strip().splitlines():
         name, _, fields = line.strip().partition(":")
         message = file.message_type.add(name=name)
         for one in filter(None, (part.strip() for part in fields.split(";"))):
             _add_field(package, message, one)
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(file.SerializeToString())
-    return {
-        message.name: message_factory.GetMessageClass(
-            pool.FindMessageTypeByName(f"{package}.{message.name}")
-        )
-        for message in file.message_type
-    }
+    return private_pool.message_classes(files.SerializeToString())
 
 
 def _add_field(

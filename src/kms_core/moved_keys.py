@@ -7,7 +7,8 @@ it must say the new one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from kms_core.provider import KeyProvider
 
@@ -18,17 +19,21 @@ if TYPE_CHECKING:
     from kms_core.provider import Ciphertext, KeyDescription
 
 
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
 class MovedKeys(KeyProvider):
     """A KeyProvider that decrypts under the new kid of a key that moved.
 
     Args:
         provider: The key service.
-        moves: New kids by old ones.
+        moves: New kids by old ones. UUIDs match in any case (RFC 9562 section 4); kids
+            of another form, letter by letter.
     """
 
     def __init__(self, provider: KeyProvider, moves: Mapping[str, str]) -> None:
         self._provider = provider
-        self._moves = dict(moves)
+        self._moves = {_one_case(old): new for old, new in moves.items()}
 
     async def renew(self) -> None:
         """Renew the key service's session."""
@@ -49,5 +54,9 @@ class MovedKeys(KeyProvider):
     async def _decrypt(
         self, kid: str, ciphertext: Ciphertext, aad: bytes | None, deadline: float
     ) -> bytes:
-        now = self._moves.get(kid, kid)
+        now = self._moves.get(_one_case(kid), kid)
         return await self._provider.decrypt(now, ciphertext, aad, deadline=deadline)
+
+
+def _one_case(kid: str) -> str:
+    return kid.lower() if _UUID.fullmatch(kid) else kid

@@ -65,7 +65,7 @@ def read_enveloped(stored: bytes, key_id: str, scheme: str) -> Opening:
 
     Raises:
         SealedSeedMalformed: *stored* is not of Version 3, byte for byte.
-        KeyIdMismatch, KeyIdForeign: *key_id* is not its own.
+        KeyIdMalformed, KeyIdMismatch: *key_id* is not its own.
     """
     if stored[_BETWEEN_AT:_SEED_AT] == _BETWEEN:
         # What looks like a frame's end may be part of something else by chance.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, field, frozen
@@ -16,17 +15,10 @@ from kms_core.errors import (
     KmsError,
     NotReady,
     ProviderTimeout,
-    RotationHidden,
 )
-from kms_core.events import (
-    SecretsDropped,
-    StandingReported,
-    Unexpected,
-    describe_exception,
-)
+from kms_core.events import SecretsDropped, Unexpected, describe_exception
 from kms_core.kept_proof import KeptProof
-from kms_core.key_findings import ReportedFindings
-from kms_core.key_id import AnnouncedKey, is_legacy
+from kms_core.key_id import AnnouncedKey
 from kms_core.standing import (
     Drop,
     LookAgain,
@@ -40,8 +32,8 @@ from kms_core.standing import (
     Standing,
     Ticked,
     UseFailed,
-    meaning_of,
 )
+from kms_core.standing_reports import StandingReports
 from kms_core.store import NoStore, StateStore
 from kms_core.transitions import step
 
@@ -51,7 +43,7 @@ if TYPE_CHECKING:
 
     from kms_core.envelope import Envelope
     from kms_core.key_id import KeyNaming
-    from kms_core.ports import Clock, Event, Randomness, Telemetry
+    from kms_core.ports import Clock, Randomness, Telemetry
     from kms_core.provider import KeyDescription, KeyProvider
 
 
@@ -121,12 +113,14 @@ class Watcher:
         self._first_round_ended = asyncio.Event()
         self._doubted = False
         self._failed_rounds = 0
-        self._reported: tuple[Phase, AnnouncedKey | None, str] | None = None
-        self._reported_at = 0.0
         self._stray: KmsError | None = None
-        self._first_kid: str | None = None
-        self._hidden: RotationHidden | None = None
-        self._findings = ReportedFindings(self._emit)
+        self._reports = StandingReports(
+            surroundings.clock,
+            surroundings.telemetry,
+            surroundings.policy,
+            surroundings.timing.reminder_s,
+        )
+        self._emit = self._reports.emit
         self._proof = KeptProof(
             surroundings.store,
             surroundings.clock,
@@ -257,7 +251,7 @@ class Watcher:
     async def _recall(self) -> None:
         remembered = await self._proof.recall()
         # A rotation while we were away is hidden by the Go plugin's format as well.
-        self._first_kid = self._proof.first_kid
+        self._reports.first_kid = self._proof.first_kid
         self.standing = evolve(self.standing, remembered=remembered)
 
     async def _remember(self) -> None:
@@ -305,20 +299,8 @@ class Watcher:
             key_id = self._with.naming.key_id(description)
         except KmsError as error:
             return LookFailed(error)
-        self._tell_findings(description, key_id)
+        self._reports.tell_findings(description, key_id, self.standing.announced)
         return Looked(AnnouncedKey(description.kid, key_id), description.replaced)
-
-    def _tell_findings(self, description: KeyDescription, key_id: str) -> None:
-        announced = self.standing.announced
-        if announced is not None and announced.kid != description.kid:
-            # Not announced yet; key services that lag show two keys in turns.
-            return
-        try:
-            self._findings.update(
-                description, self._with.clock.now(), hides_rotation=is_legacy(key_id)
-            )
-        except Exception as error:  # noqa: BLE001 - words must not cost a look
-            self._emit(Unexpected(where="findings", what=describe_exception(error)))
 
     async def _describe(self, kid: str | None) -> KeyDescription:
         deadline = self._with.clock.monotonic() + self._look_timeout_s()
@@ -392,60 +374,7 @@ class Watcher:
             await self._with.clock.sleep(rest_s)
 
     def _report(self, *, next_look_s: float | None) -> None:
-        standing = self.standing
-        trouble = standing.trouble
-        error = self._concern() if trouble is None else trouble.error
-        key = standing.announced
-        now = self._with.clock.monotonic()
-        said = (standing.phase, key, "" if error is None else error.code)
-        due = standing.phase is not Phase.READY or error is not None
-        reminder = due and now - self._reported_at >= self._with.timing.reminder_s
-        if said == self._reported and not reminder:
-            return
-        if next_look_s is None and standing.phase is not Phase.READY:
-            # The round that found this ends with a report that knows the next look.
-            return
-        self._reported = said
-        self._reported_at = now
-        ends = standing.coasts_until(self._with.policy)
-        fails_at = None
-        if standing.phase is Phase.COASTING and ends is not None:
-            fails_at = self._with.clock.now() + dt.timedelta(seconds=ends - now)
-        self._emit(
-            StandingReported(
-                state=standing.phase.value,
-                key_id="" if key is None else key.key_id,
-                kid="" if key is None else key.kid,
-                code="" if error is None else error.code,
-                cause="" if error is None else error.cause,
-                remedy="" if error is None else error.hint,
-                meaning="" if error is None else meaning_of(error).value,
-                next_look_s=next_look_s,
-                status_fails_at=fails_at,
-            )
-        )
-
-    def _concern(self) -> KmsError | None:
-        """Return what an operator should know although the key is well."""
-        if self._stray is not None:
-            return self._stray
-        key = self.standing.announced
-        if key is None:
-            return None
-        if self._first_kid is None:
-            self._first_kid = key.kid
-        if key.kid != self._first_kid and is_legacy(key.key_id):
-            # It stays, even if the first key comes back: seeds are sealed under both.
-            self._hidden = RotationHidden(
-                f"the key changed from {self._first_kid} to {key.kid}, and the Go "
-                "plugin's key_id can't tell kube-apiserver"
-            )
-        return self._hidden
-
-    def _emit(self, event: Event) -> None:
-        # A defect in telemetry must end neither the watcher nor a Status call.
-        with contextlib.suppress(Exception):
-            self._with.telemetry.emit(event)
+        self._reports.tell(self.standing, self._stray, next_look_s=next_look_s)
 
 
 def _unfitness(description: KeyDescription) -> KmsError | None:

@@ -21,7 +21,6 @@ from kms_core.standing import OnDenied, OnTrouble
 
 
 ENVIRONMENT_PREFIX = "K8S_SDKMS_PLUGIN_"
-DEFAULT_PATH = "/etc/fortanix/k8s-sdkms-plugin.json"
 
 _ADDRESS: Final = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:]{2,39})\]|(?P<v4>[0-9.]{7,15})):(?P<port>[0-9]{1,9})"

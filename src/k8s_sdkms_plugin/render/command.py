@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from attrs import frozen
 
-from k8s_sdkms_plugin.config.model import DEFAULT_PATH
+from k8s_sdkms_plugin.config import DEFAULT_PATH
+from k8s_sdkms_plugin.config.findings import warning
 from k8s_sdkms_plugin.hardening import harden_process
 from k8s_sdkms_plugin.render import kube_apiserver
 from k8s_sdkms_plugin.render.encryption import (
@@ -94,7 +95,11 @@ def _parser() -> argparse.ArgumentParser:
 
     config = _kind(kinds, "config", "the plugin's config", _config)
     config.add_argument(
-        "--api-key-file", type=Path, help="a file that holds the API key alone"
+        "--api-key-file",
+        type=Path,
+        metavar="KEY",
+        help="copy the API key out of this file into the config, as api_key, now; for "
+        "one that stays in a file, which the daemon reads, --set api_key_file=PATH",
     )
 
     pod = _kind(kinds, "static-pod", "the static pod", _static_pod)
@@ -148,7 +153,7 @@ def _kind(
     parser.add_argument(
         "--installed-as",
         type=Path,
-        default=Path(DEFAULT_PATH),
+        default=DEFAULT_PATH,
         help="where the config will be on the node (%(default)s)",
     )
     parser.add_argument("--output", type=Path, help="write it there, whole or not")
@@ -188,13 +193,14 @@ def _add_file(parser: argparse.ArgumentParser, default: Path) -> None:
 
 
 def _config(_arguments: argparse.Namespace, settings: Settings) -> Rendered:
-    for warning in settings.warnings:
-        print(warning, file=sys.stderr)
+    for finding in settings.warnings:
+        print(finding, file=sys.stderr)
     pairs = dict(settings.pairs)
     if API_KEY_TO_COME in pairs.values():
         print(
-            f"note: put the app's API key in place of {API_KEY_TO_COME}, or name a "
-            "file that has it with --api-key-file",
+            f"note: put the app's API key in place of {API_KEY_TO_COME}, or have it "
+            "copied there with --api-key-file KEY, or name the file in which it stays "
+            "with --set api_key_file=PATH",
             file=sys.stderr,
         )
     return Rendered(as_json(pairs) + "\n", secret=True)
@@ -251,13 +257,23 @@ def _configuration(
             raise RenderRefused("error: --back-to: needs --merge CURRENT")
         return fresh(kms_of(arguments.name or DEFAULT_NAME, site.endpoint), resources)
     # What reads YAML alone needs PyYAML.
-    from k8s_sdkms_plugin.render.merge import merged, way_back  # noqa: PLC0415
+    from k8s_sdkms_plugin.render.merge import (  # noqa: PLC0415
+        left_to_earlier_rules,
+        merged,
+        way_back,
+    )
     from k8s_sdkms_plugin.render.reading import read_configuration  # noqa: PLC0415
 
     current = read_configuration(arguments.merge)
     if arguments.back_to is not None:
         return way_back(current, site.endpoint, arguments.back_to)
-    return merged(current, site.endpoint, arguments.name, resources)
+    made = merged(current, site.endpoint, arguments.name, resources)
+    left = left_to_earlier_rules(made, site.endpoint, resources)
+    if left:
+        what = f"earlier rules decide on {', '.join(map(ascii, left))}"
+        remedy = "name with --resource as well what of it is to be encrypted by DSM"
+        print(warning("--resource", what, remedy), file=sys.stderr)
+    return made
 
 
 def _site(arguments: argparse.Namespace, settings: Settings) -> Site:

@@ -98,8 +98,37 @@ def covers(rule: Rule, resource: str) -> bool:
     ``*.`` is every resource of the core group, ``*.apps`` every one of apps, ``*.*``
     all of them.
     """
+    return any(_includes(it, resource) for it in rule.resources)
+
+
+def left_to_earlier_rules(
+    made: EncryptionConfiguration, endpoint: str, resources: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return what a wildcard in *resources* includes, but ours does not write.
+
+    kube-apiserver has an order: what a narrower rule lists before a wildcard is left to
+    that rule, often on purpose, such as events to ``identity`` (kubernetes.io,
+    apiserver-encryption.v1). The reverse order it refuses as masked.
+
+    Args:
+        made: The configuration to be written.
+        endpoint: Our socket, as ``unix:///path``.
+        resources: What is to be encrypted.
+    """
+    left = [
+        listed
+        for asked in resources
+        for rule in made.rules[: _deciding(made, asked)]
+        if rule.providers[0] != _ours(rule, endpoint)
+        for listed in rule.resources
+        if _includes(asked, listed)
+    ]
+    return tuple(dict.fromkeys(left))
+
+
+def _includes(listed: str, resource: str) -> bool:
     _, _, group = resource.partition(".")
-    return any(it in (resource, f"*.{group}", "*.*") for it in rule.resources)
+    return listed in (resource, f"*.{group}", "*.*")
 
 
 def _deciding(current: EncryptionConfiguration, resource: str) -> int | None:

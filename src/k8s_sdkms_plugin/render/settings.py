@@ -35,6 +35,7 @@ RECOMMENDED: Final[dict[str, Any]] = {
 }
 """What stands in the config of a new cluster."""
 
+_INSTEAD_OF_API_KEY: Final = frozenset({"api_key_file", "jwt_file"})
 _MAX_API_KEY_BYTES: Final = 8192
 
 
@@ -65,7 +66,8 @@ def settings_of(
     Args:
         current: A config file, the Go plugin's too; None is what we recommend.
         changes: ``NAME=VALUE``, as in ``--set``; an empty value takes a setting away.
-        api_key_file: A file with the API key and nothing else.
+        api_key_file: A file with the API key and nothing else, whose content becomes
+            the setting ``api_key``. The setting ``api_key_file`` is one of *changes*.
 
     Raises:
         RenderRefused: They are no config that the daemon would take.
@@ -102,10 +104,10 @@ def _apply(raw: dict[str, Any], change: str) -> None:
     name, equals, text = change.partition("=")
     known = {attribute.name: attribute for attribute in attrs.fields(PluginConfig)}
     attribute = known.get(name)
-    if attribute is not None and is_secret(attribute):
+    if attribute is not None and is_secret(attribute) and (text or not equals):
         raise RenderRefused(
             f"error: --set {name}: a secret must not stand in the arguments; name a "
-            "file with --api-key-file"
+            "file whose content is written with --api-key-file"
         )
     if not equals or attribute is None:
         raise RenderRefused(
@@ -120,6 +122,8 @@ def _apply(raw: dict[str, Any], change: str) -> None:
     other = {"key_name": "key_id", "key_id": "key_name"}.get(name)
     if other is not None:
         _take_away(raw, other)
+    if name in _INSTEAD_OF_API_KEY and raw.get("api_key") == API_KEY_TO_COME:
+        _take_away(raw, "api_key")
 
 
 def _put(raw: dict[str, Any], name: str, value: Any) -> None:

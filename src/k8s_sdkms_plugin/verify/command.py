@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from adapters_grpc.client import KmsClient
 from adapters_grpc.unix_socket import SocketRefused, socket_path
+from k8s_sdkms_plugin.config import DEFAULT_PATH
 from k8s_sdkms_plugin.config.loading import load
-from k8s_sdkms_plugin.config.model import DEFAULT_PATH
 from k8s_sdkms_plugin.hardening import harden_process
 from k8s_sdkms_plugin.status import no_server
 from k8s_sdkms_plugin.verify.etcd import Endpoint, Etcd, read_tls
@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--socket", help="of the plugin; default: as its config says")
     parser.add_argument(
-        "--config", type=Path, default=Path(DEFAULT_PATH), help="(%(default)s)"
+        "--config", type=Path, default=DEFAULT_PATH, help="(%(default)s)"
     )
     parser.add_argument(
         "--expect-provider",

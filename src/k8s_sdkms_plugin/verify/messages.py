@@ -7,36 +7,17 @@ As ``adapters_grpc.messages`` does it, for the same reasons. The types are in
 from __future__ import annotations
 
 from importlib import resources
-from typing import TYPE_CHECKING
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
+from adapters_grpc.private_pool import message_classes
 
 
 RANGE_METHOD = "/etcdserverpb.KV/Range"
 
+_CLASSES = message_classes(
+    resources.files("k8s_sdkms_plugin.verify").joinpath("stored.binpb").read_bytes()
+)
 
-def _private_pool() -> descriptor_pool.DescriptorPool:
-    folder = resources.files("k8s_sdkms_plugin.verify")
-    committed = folder.joinpath("stored.binpb").read_bytes()
-    pool = descriptor_pool.DescriptorPool()
-    for file in descriptor_pb2.FileDescriptorSet.FromString(committed).file:
-        pool.AddSerializedFile(file.SerializeToString())
-    return pool
-
-
-_POOL = _private_pool()
-
-
-def _message_class(name: str) -> type[Message]:
-    descriptor = _POOL.FindMessageTypeByName(f"k8s_sdkms_plugin.verify.{name}")
-    return message_factory.GetMessageClass(descriptor)
-
-
-KeyValue = _message_class("KeyValue")
-RangeRequest = _message_class("RangeRequest")
-RangeResponse = _message_class("RangeResponse")
-EncryptedObject = _message_class("EncryptedObject")
+KeyValue = _CLASSES["KeyValue"]
+RangeRequest = _CLASSES["RangeRequest"]
+RangeResponse = _CLASSES["RangeResponse"]
+EncryptedObject = _CLASSES["EncryptedObject"]

@@ -11,11 +11,13 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Self
 
+import pytest
 from attrs import define, field
 
 from adapters_dsm.credential_source import CredentialSource
 from adapters_dsm.provider import DsmKeyProvider
 from adapters_dsm.settings import DsmSettings, Endpoint, KeySelector, Secret
+from kms_core.errors import ProviderError
 from kms_core.events import ProviderCallFinished
 from kms_core.fakes import RecordedTelemetry, SeededRandomness
 from kms_core.ports import Clock
@@ -285,6 +287,7 @@ class Adapters:
         self,
         *urls: str,
         api_key: str = API_KEY,
+        api_key_file: Path | None = None,
         credential: CredentialSource | None = None,
         refusals: RefusalStore | None = None,
         clock: Clock | None = None,
@@ -298,6 +301,8 @@ class Adapters:
     ) -> DsmKeyProvider:
         if name is None and kid is None:
             name = "a key"
+        if credential is None and api_key_file is not None:
+            credential = CredentialSource(api_key_file=api_key_file)
         settings = DsmSettings(
             endpoints=tuple(Endpoint.parse(url, allow_http=True) for url in urls),
             selector=KeySelector(name=name, kid=kid),
@@ -365,6 +370,12 @@ def way_of(provider: DsmKeyProvider) -> Exchanges:
 
 def connections_of(provider: DsmKeyProvider) -> Connections:
     return way_of(provider)._connections
+
+
+async def failure(provider: DsmKeyProvider, deadline: float) -> ProviderError:
+    with pytest.raises(ProviderError) as caught:
+        await provider.describe(deadline=deadline)
+    return caught.value
 
 
 async def until(is_so: Callable[[], bool]) -> None:

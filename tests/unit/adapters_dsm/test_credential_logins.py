@@ -280,9 +280,7 @@ async def test_a_key_that_dsm_does_not_know_yet_costs_no_call(
     """The operator was quicker with the file than with DSM."""
     app = emulated.demo.app
     path = write(tmp_path / "key", app.api_key)
-    provider = adapters.open_emulated(
-        emulated, credential=CredentialSource(api_key_file=path)
-    )
+    provider = adapters.open_emulated(emulated, api_key_file=path)
     async with Rotation(provider, adapters) as rotation:
         write(path, app.api_key[:40])
         for _ in range(3):
@@ -302,9 +300,7 @@ async def test_a_refused_key_that_is_corrected_is_taken_at_once(
     emulated: Emulated, adapters: Adapters, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "key", emulated.demo.app.api_key[:40])
-    provider = adapters.open_emulated(
-        emulated, credential=CredentialSource(api_key_file=path)
-    )
+    provider = adapters.open_emulated(emulated, api_key_file=path)
     for _ in range(3):
         with pytest.raises(CredentialRefused):
             await look(provider, adapters)
@@ -322,9 +318,7 @@ async def test_an_unfit_file_costs_no_call_and_no_login(
     emulated: Emulated, adapters: Adapters, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "key", emulated.demo.app.api_key)
-    provider = adapters.open_emulated(
-        emulated, credential=CredentialSource(api_key_file=path)
-    )
+    provider = adapters.open_emulated(emulated, api_key_file=path)
     await use(provider, adapters)
     path.write_bytes(b"\x00hunter2")
     emulated.dsm.kill_sessions()
@@ -340,9 +334,7 @@ async def test_a_changed_key_is_noticed_at_a_login_too(
     emulated: Emulated, adapters: Adapters, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "key", emulated.demo.app.api_key)
-    provider = adapters.open_emulated(
-        emulated, credential=CredentialSource(api_key_file=path)
-    )
+    provider = adapters.open_emulated(emulated, api_key_file=path)
     await use(provider, adapters)
     # Without a migration period all sessions end at once.
     write(path, emulated.dsm.reset_secret(emulated.demo.app))
@@ -358,9 +350,7 @@ async def test_no_secret_is_told_whatever_happens(
 ) -> None:
     app = emulated.demo.app
     path = write(tmp_path / "key", app.api_key, mode=0o644)
-    provider = adapters.open_emulated(
-        emulated, credential=CredentialSource(api_key_file=path)
-    )
+    provider = adapters.open_emulated(emulated, api_key_file=path)
     await use(provider, adapters)
     write(path, app.api_key[:-1])
     await look(provider, adapters)
@@ -448,9 +438,7 @@ async def test_a_new_key_that_is_refused_waits_like_any_other(
         asked.send(describe_ok())
 
     async with RawServer(answer, authority, on_login=take_the_first) as server:
-        provider = adapters.open(
-            server.url, credential=CredentialSource(api_key_file=path)
-        )
+        provider = adapters.open(server.url, api_key_file=path)
         await provider.describe(deadline=adapters.clock.in_s(3))
         write(path, API_KEY[:-4])
         for wait_s in (0, 1, 28):
@@ -480,9 +468,7 @@ async def test_an_idle_session_goes_on_while_a_new_key_is_refused(
         RawServer(answer, authority, on_login=take_the_first) as first,
         RawServer(answer, authority, on_login=take_the_first) as second,
     ):
-        provider = adapters.open(
-            first.url, second.url, credential=CredentialSource(api_key_file=path)
-        )
+        provider = adapters.open(first.url, second.url, api_key_file=path)
         node = provider._endpoints.nodes[1]
         await node.sessions.obtain(by_timer=True)
         await provider.describe(deadline=adapters.clock.in_s(3))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 from tests.unit.adapters_dsm.proofs import write
+from tests.unit.adapters_dsm.scripts import answers, hang
 from tests.unit.adapters_dsm.support import (
     API_KEY,
     KID,
@@ -26,7 +27,6 @@ from tests.unit.adapters_dsm.support import (
     until,
 )
 
-from adapters_dsm.credential_source import CredentialSource
 from adapters_dsm.events import EndpointBack, EndpointLeft
 from kms_core.errors import (
     CredentialRefused,
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from tests.unit.adapters_dsm.support import Script
-
     from adapters_dsm.provider import DsmKeyProvider
     from kms_core.errors import ProviderError
     from kms_core.fakes import RecordedTelemetry
@@ -61,19 +59,8 @@ async def well(asked: Asked) -> None:
     asked.send(http(204) if asked.path == HEALTH else describe_ok())
 
 
-async def hang(_: Asked) -> None:
-    await asyncio.Event().wait()
-
-
 async def reset(asked: Asked) -> None:
     asked.reset()
-
-
-def answers(raw: bytes) -> Script:
-    async def script(asked: Asked) -> None:
-        asked.send(raw)
-
-    return script
 
 
 @pytest.fixture
@@ -436,9 +423,7 @@ async def test_a_file_that_can_not_be_read_says_nothing_of_an_endpoint(
 ) -> None:
     path = tmp_path / "key"
     async with RawServer(well, authority) as second:
-        provider = adapters.open(
-            good.url, second.url, credential=CredentialSource(api_key_file=path)
-        )
+        provider = adapters.open(good.url, second.url, api_key_file=path)
         for _ in range(3):
             assert isinstance(await failure(provider, adapters), CredentialRefused)
             adapters.clock.ahead_s += 30

@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 from attrs import define, field
-from tests.unit.adapters_dsm.support import (
-    KID,
-    Adapters,
-    Asked,
-    RawServer,
-    describe_ok,
-)
+from tests.unit.adapters_dsm.scripts import answer_well
+from tests.unit.adapters_dsm.support import KID, Adapters, RawServer
 
 from adapters_dsm.proxies import proxy_for
 from adapters_dsm.settings import Endpoint
@@ -186,10 +181,6 @@ async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     finally:
         with contextlib.suppress(OSError):
             writer.transport.abort()
-
-
-async def answer_well(asked: Asked) -> None:
-    asked.send(describe_ok())
 
 
 async def test_a_tunnel_with_credentials_is_used_and_kept(

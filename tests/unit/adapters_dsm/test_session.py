@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.unit.adapters_dsm.scripts import answer_well, answers, hang
 from tests.unit.adapters_dsm.support import (
     API_KEY,
     KID,
@@ -15,6 +16,7 @@ from tests.unit.adapters_dsm.support import (
     RawServer,
     cancel,
     describe_ok,
+    failure,
     http,
     login,
     until,
@@ -27,7 +29,6 @@ from kms_core.errors import (
     KmsError,
     PermissionRefused,
     ProviderAnswerRefused,
-    ProviderError,
     ProviderFaulty,
     ProviderUnreachable,
     RequestRefused,
@@ -36,33 +37,11 @@ from kms_core.errors import (
 
 if TYPE_CHECKING:
     import trustme
-    from tests.unit.adapters_dsm.support import Emulated, Script
-
-    from adapters_dsm.provider import DsmKeyProvider
+    from tests.unit.adapters_dsm.support import Emulated
 
 
 NO_SESSION = b"Session does not exist"
 TEXT = {"Content-Type": "text/plain"}
-
-
-async def answer_well(asked: Asked) -> None:
-    asked.send(describe_ok())
-
-
-def answers(*raw: bytes) -> Script:
-    """Answer with each in turn, and with the last from then on."""
-    left = list(raw)
-
-    async def script(asked: Asked) -> None:
-        asked.send(left.pop(0) if len(left) > 1 else left[0])
-
-    return script
-
-
-async def failure(provider: DsmKeyProvider, deadline: float) -> ProviderError:
-    with pytest.raises(ProviderError) as caught:
-        await provider.describe(deadline=deadline)
-    return caught.value
 
 
 async def test_the_api_key_goes_verbatim_to_the_login_alone(
@@ -110,9 +89,6 @@ async def test_the_first_caller_may_hang_up_while_others_wait_for_the_login(
 async def test_close_during_a_login_fails_the_waiting_call_with_our_error(
     authority: trustme.CA, adapters: Adapters
 ) -> None:
-    async def hang(_: Asked) -> None:
-        await asyncio.Event().wait()
-
     async with RawServer(answer_well, authority, on_login=hang) as server:
         provider = adapters.open(server.url)
         call = asyncio.create_task(provider.describe(deadline=adapters.clock.in_s(3)))
@@ -145,10 +121,9 @@ async def test_a_login_that_hangs_is_tried_once_more_for_those_who_wait(
 async def test_a_logout_that_fails_does_not_matter(
     authority: trustme.CA, adapters: Adapters
 ) -> None:
-    async def fail(asked: Asked) -> None:
-        asked.send(http(500))
-
-    async with RawServer(answer_well, authority, on_logout=fail) as server:
+    async with RawServer(
+        answer_well, authority, on_logout=answers(http(500))
+    ) as server:
         provider = adapters.open(server.url)
         await provider.describe(deadline=adapters.clock.in_s(3))
         await provider.renew()
@@ -203,10 +178,9 @@ async def test_a_session_that_lay_idle_too_long_is_not_offered(
 async def test_an_odd_expiry_costs_logins_at_most(
     authority: trustme.CA, adapters: Adapters, expires_in: int
 ) -> None:
-    async def odd(asked: Asked) -> None:
-        asked.send(login("token", expires_in))
-
-    async with RawServer(answer_well, authority, on_login=odd) as server:
+    async with RawServer(
+        answer_well, authority, on_login=answers(login("token", expires_in))
+    ) as server:
         provider = adapters.open(server.url)
         for _ in range(3):
             await provider.describe(deadline=adapters.clock.in_s(3))
@@ -236,10 +210,7 @@ async def test_an_odd_expiry_costs_logins_at_most(
 async def test_an_odd_login_is_refused(
     authority: trustme.CA, adapters: Adapters, answer: bytes
 ) -> None:
-    async def odd(asked: Asked) -> None:
-        asked.send(answer)
-
-    async with RawServer(answer_well, authority, on_login=odd) as server:
+    async with RawServer(answer_well, authority, on_login=answers(answer)) as server:
         provider = adapters.open(server.url)
         error = await failure(provider, adapters.clock.in_s(3))
         assert isinstance(error, ProviderAnswerRefused)
@@ -371,10 +342,8 @@ async def test_what_is_plainly_not_about_the_session_costs_no_login(
 async def test_a_refused_credential_is_tried_again_by_the_timer_alone(
     authority: trustme.CA, adapters: Adapters, status: int
 ) -> None:
-    async def refuse(asked: Asked) -> None:
-        asked.send(http(status, b"<html>no</html>", {"Content-Type": "text/html"}))
-
-    async with RawServer(answer_well, authority, on_login=refuse) as server:
+    page = http(status, b"<html>no</html>", {"Content-Type": "text/html"})
+    async with RawServer(answer_well, authority, on_login=answers(page)) as server:
         provider = adapters.open(server.url)
         with pytest.raises(CredentialRefused) as first:
             await provider.encrypt(KID, SEED, None, deadline=adapters.clock.in_s(3))
@@ -435,10 +404,7 @@ async def test_an_unavailable_login_is_tried_again_within_the_call(
 async def test_a_faulty_login_fails_every_caller_with_an_error_of_its_own(
     authority: trustme.CA, adapters: Adapters
 ) -> None:
-    async def down(asked: Asked) -> None:
-        asked.send(http(503))
-
-    async with RawServer(answer_well, authority, on_login=down) as server:
+    async with RawServer(answer_well, authority, on_login=answers(http(503))) as server:
         provider = adapters.open(server.url)
         deadline = adapters.clock.in_s(3)
         results = await asyncio.gather(

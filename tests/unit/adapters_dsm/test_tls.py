@@ -11,13 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.unit.adapters_dsm.proofs import DAY, NOW
-from tests.unit.adapters_dsm.support import (
-    KID,
-    Adapters,
-    Asked,
-    RawServer,
-    describe_ok,
-)
+from tests.unit.adapters_dsm.scripts import answer_well
+from tests.unit.adapters_dsm.support import KID, Adapters, RawServer
 
 from adapters_dsm import tls
 from adapters_dsm.failures import classify
@@ -130,10 +125,6 @@ def test_a_broken_certificate_in_a_bundle_does_not_hide_the_others(
 def test_a_system_without_certificates_is_said() -> None:
     with pytest.raises(ProviderUntrusted, match="no CA certificate was found"):
         build_context(None, {})
-
-
-async def answer_well(asked: Asked) -> None:
-    asked.send(describe_ok())
 
 
 @pytest.mark.usefixtures("empty_system")

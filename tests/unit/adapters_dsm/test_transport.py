@@ -11,6 +11,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.unit.adapters_dsm.scripts import answer_well, answers, hang
 from tests.unit.adapters_dsm.support import (
     KID,
     Adapters,
@@ -20,6 +21,7 @@ from tests.unit.adapters_dsm.support import (
     cancel,
     connections_of,
     describe_ok,
+    failure,
     http,
     sobject,
     until,
@@ -29,7 +31,6 @@ from adapters_dsm.transport import MAX_BODY_BYTES
 from kms_core.errors import (
     KmsError,
     ProviderAnswerRefused,
-    ProviderError,
     ProviderFaulty,
     ProviderTimeout,
     ProviderUnreachable,
@@ -41,18 +42,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import trustme
-
-    from adapters_dsm.provider import DsmKeyProvider
-
-
-async def answer_well(asked: Asked) -> None:
-    asked.send(describe_ok())
-
-
-async def failure(provider: DsmKeyProvider, deadline: float) -> ProviderError:
-    with pytest.raises(ProviderError) as caught:
-        await provider.describe(deadline=deadline)
-    return caught.value
 
 
 def closed_port() -> int:
@@ -102,10 +91,7 @@ async def test_what_is_not_a_good_answer_is_refused(
     expected: type[KmsError],
     words: str,
 ) -> None:
-    async def script(asked: Asked) -> None:
-        asked.send(raw)
-
-    async with RawServer(script, authority) as server:
+    async with RawServer(answers(raw), authority) as server:
         provider = adapters.open(server.url)
         error = await failure(provider, adapters.clock.in_s(3))
     assert type(error) is expected
@@ -197,10 +183,8 @@ async def test_a_server_that_came_back_is_reached_over_new_connections(
 async def test_a_huge_answer_is_not_read(
     authority: trustme.CA, adapters: Adapters
 ) -> None:
-    async def script(asked: Asked) -> None:
-        asked.send(http(body=b" " * (MAX_BODY_BYTES + 1)))
-
-    async with RawServer(script, authority) as server:
+    huge = http(body=b" " * (MAX_BODY_BYTES + 1))
+    async with RawServer(answers(huge), authority) as server:
         provider = adapters.open(server.url)
         error = await failure(provider, adapters.clock.in_s(3))
         assert isinstance(error, ProviderAnswerRefused)
@@ -210,12 +194,8 @@ async def test_a_huge_answer_is_not_read(
 async def test_the_longest_answer_is_read(
     authority: trustme.CA, adapters: Adapters
 ) -> None:
-    whole = json.dumps(sobject()).encode()
-
-    async def script(asked: Asked) -> None:
-        asked.send(http(body=whole + b" " * (MAX_BODY_BYTES - len(whole))))
-
-    async with RawServer(script, authority) as server:
+    longest = http(body=json.dumps(sobject()).encode().ljust(MAX_BODY_BYTES))
+    async with RawServer(answers(longest), authority) as server:
         provider = adapters.open(server.url)
         assert (await provider.describe(deadline=adapters.clock.in_s(3))).kid == KID
 
@@ -264,10 +244,8 @@ async def test_a_redirect_is_not_followed(
 
 
 async def test_cookies_are_not_kept(authority: trustme.CA, adapters: Adapters) -> None:
-    async def script(asked: Asked) -> None:
-        asked.send(http(body=sobject(), headers={"Set-Cookie": "a=b"}))
-
-    async with RawServer(script, authority) as server:
+    cookie = http(body=sobject(), headers={"Set-Cookie": "a=b"})
+    async with RawServer(answers(cookie), authority) as server:
         provider = adapters.open(server.url)
         for _ in range(2):
             await provider.describe(deadline=adapters.clock.in_s(3))
@@ -629,9 +607,6 @@ async def test_close_does_not_wait_for_a_dsm_that_hangs(
         provider = adapters.open(server.url)
         await provider.describe(deadline=adapters.clock.in_s(3))
 
-        async def hang(_: Asked) -> None:
-            await asyncio.Event().wait()
-
         server.on_logout = hang
         started = asyncio.get_running_loop().time()
         await provider.aclose()
@@ -641,9 +616,6 @@ async def test_close_does_not_wait_for_a_dsm_that_hangs(
 async def test_close_ends_what_a_given_up_request_left_half_closed(
     authority: trustme.CA, adapters: Adapters
 ) -> None:
-    async def hang(_: Asked) -> None:
-        await asyncio.Event().wait()
-
     async with RawServer(hang, authority) as server:
         provider = adapters.open(server.url)
         await failure(provider, adapters.clock.in_s(0.2))
@@ -658,10 +630,8 @@ async def test_close_ends_what_a_given_up_request_left_half_closed(
 async def test_a_broken_gateway_is_faulty_and_tried_again(
     authority: trustme.CA, adapters: Adapters
 ) -> None:
-    async def script(asked: Asked) -> None:
-        asked.send(http(502, b"<html>bad gateway</html>"))
-
-    async with RawServer(script, authority) as server:
+    page = http(502, b"<html>bad gateway</html>")
+    async with RawServer(answers(page), authority) as server:
         provider = adapters.open(server.url)
         error = await failure(provider, adapters.clock.in_s(3))
     assert isinstance(error, ProviderFaulty)

@@ -16,8 +16,8 @@ from tests.unit.k8s_sdkms_plugin.support import (
     changed,
 )
 
-from k8s_sdkms_plugin.cli import DEFAULT_CONFIG, main
-from k8s_sdkms_plugin.config.model import DEFAULT_PATH, PluginConfig
+from k8s_sdkms_plugin.cli import main
+from k8s_sdkms_plugin.config.model import PluginConfig
 from k8s_sdkms_plugin.config.schema import json_schema
 
 
@@ -91,7 +91,3 @@ def test_examples_of_the_documentation_are_valid() -> None:
         example = attribute.metadata["example"]
         value = json.loads(example) if example else SECRET
         assert VALIDATOR.is_valid(changed(attribute.name, value)), attribute.name
-
-
-def test_command_line_and_documentation_agree_on_the_default_path() -> None:
-    assert str(DEFAULT_CONFIG) == DEFAULT_PATH

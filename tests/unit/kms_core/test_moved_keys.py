@@ -83,6 +83,28 @@ async def test_local_keks_of_the_old_kid_go_with_the_new_one() -> None:
     assert reader.drop(new.configured) == 1
 
 
+UPPER, LOWER = (
+    "9C1F7E02-5D3B-4A86-B0C4-7F2AD91E6B35",
+    "9c1f7e02-5d3b-4a86-b0c4-7f2ad91e6b35",
+)
+
+
+@pytest.mark.parametrize(("said", "stored"), [(LOWER, UPPER), (UPPER, LOWER)])
+async def test_an_old_uuid_is_found_in_any_case(said: str, stored: str) -> None:
+    new = InMemoryKeyProvider()
+    made = await new.encrypt(new.configured, SEED, b"aad", deadline=soon())
+    moved = MovedKeys(new, {said: new.configured})
+    assert await moved.decrypt(stored, made, b"aad", deadline=soon()) == SEED
+
+
+async def test_an_old_kid_that_is_no_uuid_is_found_letter_by_letter() -> None:
+    new = InMemoryKeyProvider()
+    made = await new.encrypt(new.configured, SEED, b"aad", deadline=soon())
+    moved = MovedKeys(new, {"kek": new.configured})
+    with pytest.raises(KeyNotFound):
+        await moved.decrypt("KEK", made, b"aad", deadline=soon())
+
+
 async def test_all_else_is_the_key_services() -> None:
     new = InMemoryKeyProvider()
     moved = MovedKeys(new, {"old": new.configured})

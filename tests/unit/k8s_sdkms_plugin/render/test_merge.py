@@ -19,7 +19,7 @@ from k8s_sdkms_plugin.render.encryption import (
     Rule,
     to_yaml,
 )
-from k8s_sdkms_plugin.render.merge import merged, way_back
+from k8s_sdkms_plugin.render.merge import left_to_earlier_rules, merged, way_back
 from k8s_sdkms_plugin.render.reading import parse
 from k8s_sdkms_plugin.render.refusal import RenderRefused
 
@@ -108,6 +108,54 @@ def test_name_of_a_stranger_is_refused() -> None:
     with pytest.raises(RenderRefused, match="at another socket"):
         merge(rule(stranger))
     assert merge(rule(stranger), name="mine")[0].providers[0] == Kms("mine", SOCKET)
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [
+        (("*.*",), ("secrets", "events", "deployments.apps", "*.batch")),
+        (("*.*", "secrets", "*.batch"), ("events", "deployments.apps")),
+        (("*.",), ("secrets", "events")),
+        (("*.apps",), ("deployments.apps",)),
+        (("secrets", "pods"), ()),
+    ],
+)
+def test_what_earlier_rules_keep_from_a_wildcard_is_known(
+    asked: tuple[str, ...], left: tuple[str, ...]
+) -> None:
+    before = (
+        rule(AESCBC),
+        rule(IDENTITY, resources=("events", "deployments.apps")),
+        rule(OURS, AESCBC, resources=("configmaps",)),
+        rule(SECRETBOX, resources=("*.batch",)),
+    )
+    made = EncryptionConfiguration(merge(*before, of=asked))
+    assert left_to_earlier_rules(made, SOCKET, asked) == left
+
+
+def test_a_wildcard_that_has_a_rule_already_loses_nothing_to_it() -> None:
+    wide = rule(AESCBC, resources=("*.*",))
+    made = EncryptionConfiguration(merge(wide, of=("*.*",)))
+    assert made.rules[0].providers[0] == OURS
+    assert left_to_earlier_rules(made, SOCKET, ("*.*",)) == ()
+
+
+@pytest.mark.parametrize("kind", ["encryption-config", "rke1"])
+def test_what_a_wildcard_does_not_reach_is_said(
+    kind: str, render: Render, tmp_path: Path
+) -> None:
+    current = tmp_path / "current"
+    current.write_text(GOOD)
+
+    made = render(kind, "--merge", current, "--resource", "*.*")
+    assert made.code == 0
+    assert made.err == (
+        "warning: --resource: earlier rules decide on 'secrets'; name with --resource "
+        "as well what of it is to be encrypted by DSM\n"
+    )
+
+    both = ("--resource", "*.*", "--resource", "secrets")
+    assert render(kind, "--merge", current, *both).err == ""
 
 
 @pytest.mark.parametrize("version", ["v1", None])

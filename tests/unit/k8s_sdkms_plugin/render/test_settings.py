@@ -78,6 +78,31 @@ def test_api_key_comes_from_a_file_and_the_output_is_its_owners(
     assert output.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("name", ["api_key_file", "jwt_file"])
+def test_credential_that_stays_in_its_file_takes_the_placeholders_place(
+    name: str, render: Render
+) -> None:
+    made = render("config", "--set", f"{name}=/etc/fortanix/credential")
+    assert (made.code, made.err) == (0, "")
+    written = json.loads(made.out)
+    assert written[name] == "/etc/fortanix/credential"
+    assert "api_key" not in written
+
+
+def test_key_in_the_config_gives_way_to_a_file_only_if_it_is_taken_away(
+    render: Render, go_plugin: Path
+) -> None:
+    words = ("config", "--config", go_plugin, "--set", "api_key_file=/etc/key")
+    refused = render(*words)
+    assert (refused.code, refused.out) == (2, "")
+    assert "api_key_file: is given together with api_key" in refused.err
+
+    made = render(*words, "--set", "api_key=")
+    assert made.code == 0
+    assert json.loads(made.out)["api_key_file"] == "/etc/key"
+    assert "api_key" not in json.loads(made.out)
+
+
 def test_placeholder_is_pointed_out(render: Render) -> None:
     assert "API-KEY-OF-THE-APP" in render("config").err
 
