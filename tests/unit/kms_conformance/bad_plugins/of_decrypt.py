@@ -249,7 +249,8 @@ class SingleFlightMixesAnswersUp(ReferencePlugin):
     async def decrypt(self, request: DecryptRequest) -> DecryptResponse:
         answer = await super().decrypt(request)
         if self._flight is not None:
-            return await self._flight
+            # One that hangs up takes no other's answer away: that is another fault.
+            return await asyncio.shield(self._flight)
         self._flight = asyncio.get_running_loop().create_future()
         try:
             await asyncio.sleep(0.005)  # what is asked meanwhile gets the same answer
