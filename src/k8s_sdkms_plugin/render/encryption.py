@@ -116,7 +116,32 @@ def kms_of(name: str, endpoint: str) -> Kms:
 
 def fresh(kms: Kms, resources: tuple[str, ...]) -> EncryptionConfiguration:
     """Return the configuration of a cluster that encrypts nothing yet."""
-    return EncryptionConfiguration((Rule(resources, (kms, Identity())),))
+    return EncryptionConfiguration((new_rule(kms, resources),))
+
+
+def new_rule(kms: Kms, resources: tuple[str, ...]) -> Rule:
+    """Return a rule that encrypts what nothing encrypts yet.
+
+    A resource that another one of them includes is left out: kube-apiserver refuses a
+    rule that names both.
+    """
+    named = tuple(dict.fromkeys(resources))
+    widest = (
+        one
+        for one in named
+        if not any(includes(other, one) for other in named if other != one)
+    )
+    return Rule(tuple(widest), (kms, Identity()))
+
+
+def includes(listed: str, resource: str) -> bool:
+    """Return whether *listed* is *resource*, or a wildcard that includes it.
+
+    ``*.`` is every resource of the core group, ``*.apps`` every one of apps, ``*.*``
+    all of them.
+    """
+    _, _, group = resource.partition(".")
+    return listed in (resource, f"*.{group}", "*.*")
 
 
 def kind_of(provider: Provider) -> str:

@@ -20,8 +20,10 @@ from k8s_sdkms_plugin.render.encryption import (
     Kms,
     Provider,
     Rule,
+    includes,
     kind_of,
     kms_of,
+    new_rule,
 )
 from k8s_sdkms_plugin.render.refusal import RenderRefused
 from k8s_sdkms_plugin.render.site import on_the_host, socket_of
@@ -54,7 +56,7 @@ def merged(
     missing = tuple(resource for resource, i in deciding.items() if i is None)
     if missing:
         kms = kms_of(names.next(), endpoint)
-        rules.append(Rule(missing, (kms, Identity())))
+        rules.append(new_rule(kms, missing))
     return EncryptionConfiguration(tuple(rules))
 
 
@@ -93,12 +95,8 @@ def way_back(
 
 
 def covers(rule: Rule, resource: str) -> bool:
-    """Return whether *rule* lists *resource*, or a wildcard that includes it.
-
-    ``*.`` is every resource of the core group, ``*.apps`` every one of apps, ``*.*``
-    all of them.
-    """
-    return any(_includes(it, resource) for it in rule.resources)
+    """Return whether *rule* lists *resource*, or a wildcard that includes it."""
+    return any(includes(it, resource) for it in rule.resources)
 
 
 def left_to_earlier_rules(
@@ -121,14 +119,9 @@ def left_to_earlier_rules(
         for rule in made.rules[: _deciding(made, asked)]
         if rule.providers[0] != _ours(rule, endpoint)
         for listed in rule.resources
-        if _includes(asked, listed)
+        if includes(asked, listed)
     ]
     return tuple(dict.fromkeys(left))
-
-
-def _includes(listed: str, resource: str) -> bool:
-    _, _, group = resource.partition(".")
-    return listed in (resource, f"*.{group}", "*.*")
 
 
 def _deciding(current: EncryptionConfiguration, resource: str) -> int | None:

@@ -17,6 +17,7 @@ from k8s_sdkms_plugin.render.encryption import (
     Keyed,
     Kms,
     Rule,
+    fresh,
     to_yaml,
 )
 from k8s_sdkms_plugin.render.merge import left_to_earlier_rules, merged, way_back
@@ -131,6 +132,23 @@ def test_what_earlier_rules_keep_from_a_wildcard_is_known(
     )
     made = EncryptionConfiguration(merge(*before, of=asked))
     assert left_to_earlier_rules(made, SOCKET, asked) == left
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [
+        (("secrets", "secrets"), ("secrets",)),
+        (("*.*", "secrets", "*.batch"), ("*.*",)),
+        (("secrets", "*.", "jobs.batch"), ("*.", "jobs.batch")),
+        (("jobs.batch", "*.batch"), ("*.batch",)),
+    ],
+)
+def test_new_rule_names_nothing_twice(
+    asked: tuple[str, ...], written: tuple[str, ...]
+) -> None:
+    # kube-apiserver refuses it: "overlapping resources" (encryptionconfig/config.go).
+    for rules in (fresh(OURS, asked).rules, merge(of=asked)):
+        assert [one.resources for one in rules] == [written]
 
 
 def test_a_wildcard_that_has_a_rule_already_loses_nothing_to_it() -> None:
