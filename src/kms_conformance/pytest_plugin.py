@@ -12,6 +12,7 @@ and a SHOULD changes no exit code. What a check warns of stands in the summary.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import re
 from importlib.util import find_spec
@@ -131,7 +132,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the run, if a socket was given.
 
     Raises:
-        pytest.UsageError: An option is wrong, or the kit's extra is not installed.
+        pytest.UsageError: An option is wrong, a report can't be written, or the kit's
+            extra is not installed.
     """
     if config.getoption(_dest(SOCKET.flag)) is None:
         return
@@ -146,6 +148,7 @@ def pytest_configure(config: pytest.Config) -> None:
         SelectionRefused,
         select,
     )
+    from kms_conformance.written import claim_reports  # noqa: PLC0415
 
     given = _given(config)
     try:
@@ -158,6 +161,9 @@ def pytest_configure(config: pytest.Config) -> None:
         plan = Plan(target(given), chosen, scale(given), random_seed(given))
     except (SelectionRefused, EndpointRefused) as refusal:
         raise pytest.UsageError(f"{NAME}: {refusal}") from None
+    if not config.option.collectonly:
+        with _said():
+            claim_reports(given)
     config.stash[_RUN] = Run(plan)
 
 
@@ -168,7 +174,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         return []
     plan = run.plan
     seed = f"{option_name('--seed')} {plan.random_seed}"
-    return [f"{NAME}: {plan.target.endpoint}, {plan.scale.name} run, {seed}"]
+    return [
+        f"{NAME}: {shown(str(plan.target.endpoint))}, {plan.scale.name} run, {seed}"
+    ]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -193,7 +201,7 @@ def pytest_terminal_summary(
 ) -> None:
     """Show what could be better, and write the reports."""
     run = config.stash.get(_RUN, None)
-    if run is None:
+    if run is None or config.option.collectonly:
         return
     from kms_conformance.written import write_reports  # noqa: PLC0415
 
@@ -204,8 +212,14 @@ def pytest_terminal_summary(
     for result in warned:
         for warning in result.warnings:
             terminalreporter.line(f"{result.check.id} {shown(warning)}")
-    try:
+    with _said():
         write_reports(report, _given(config))
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    try:
+        yield
     except OSError as failed:
         raise pytest.UsageError(f"{NAME}: {failed}") from None
 
