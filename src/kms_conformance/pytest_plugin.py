@@ -139,7 +139,9 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if find_spec("h2") is None:
         raise pytest.UsageError(NEEDS_EXTRA)
-    if getattr(config.option, "numprocesses", None):
+    # xdist takes `--dist load --tx ...` for `-n`, too.
+    numprocesses = getattr(config.option, "numprocesses", None)
+    if numprocesses or getattr(config.option, "dist", "no") != "no":
         raise pytest.UsageError("the checks move one plugin; they can't run with -n")
     from kms_conformance.checks import everything  # noqa: PLC0415 - needs the extra
     from kms_conformance.runner import (  # noqa: PLC0415
@@ -199,21 +201,32 @@ def pytest_collection_modifyitems(
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Show what could be better, and write the reports."""
+    """Show what could be better."""
     run = config.stash.get(_RUN, None)
-    if run is None or config.option.collectonly:
+    if run is None:
         return
-    from kms_conformance.written import write_reports  # noqa: PLC0415
-
-    report = run.report()
-    warned = [one for one in report.results if one.warnings]
+    warned = [one for one in run.report().results if one.warnings]
     if warned:
         terminalreporter.section("KMS v2 conformance: what could be better")
     for result in warned:
         for warning in result.warnings:
             terminalreporter.line(f"{result.check.id} {shown(warning)}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Write the reports, if there was a run; without the terminal plugin, too.
+
+    Raises:
+        pytest.UsageError: A report can't be written.
+    """
+    run = config.stash.get(_RUN, None)
+    if run is None or config.option.collectonly:
+        return
+    from kms_conformance.written import write_reports  # noqa: PLC0415
+
     with _said():
-        write_reports(report, _given(config))
+        write_reports(run.report(), _given(config))
 
 
 @contextlib.contextmanager
