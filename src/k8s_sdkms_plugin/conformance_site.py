@@ -102,14 +102,13 @@ class Daemon:
     def start(self) -> Pulled:
         """Start it, and return when it listens, or when it has refused to."""
         process = start_daemon(self._config, self.log)
-        deadline = time.monotonic() + START_S
-        while _listener(self.socket) != process.pid:
-            code = process.poll()
-            if code is None and time.monotonic() > deadline:
-                code = end(process)
-            if code is not None:
-                return Pulled(code or -1, f"it ended: {last_words(self.log)}")
-            time.sleep(_POLL_S)
+        try:
+            code = self._refusal(process)
+        except BaseException:  # a signal has ended the run: nobody knows it but this
+            end(process)
+            raise
+        if code is not None:
+            return Pulled(code or -1, f"it ended: {last_words(self.log)}")
         # A second instance that took the path over leaves the first to be ended.
         if self._process is not None:
             end(self._process)
@@ -128,6 +127,18 @@ class Daemon:
             process.kill()
             process.wait()
         return Pulled(0)
+
+    def _refusal(self, process: subprocess.Popen[bytes]) -> int | None:
+        """Wait until *process* listens, or return the code with which it has ended."""
+        deadline = time.monotonic() + START_S
+        while _listener(self.socket) != process.pid:
+            code = process.poll()
+            if code is None and time.monotonic() > deadline:
+                code = end(process)
+            if code is not None:
+                return code
+            time.sleep(_POLL_S)
+        return None
 
     def look(self) -> None:
         """Make it look at its key now, if it runs."""

@@ -1,13 +1,16 @@
 """The command line of the kit.
 
-Exit codes: 0 every MUST that ran holds; 1 one does not; 2 the command line is wrong,
-and nothing was run; 3 something that must be installed is missing.
+Exit codes: 0 every MUST that ran holds; 1 one does not, none could be run, or the run
+did not come to its end; 2 the command line is wrong, and nothing was run; 3 something
+that must be installed is missing.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import signal
 import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -25,12 +28,13 @@ from kms_conformance.target import EndpointRefused, Target
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from kms_conformance.check import Check
     from kms_conformance.report import Result
 
 
+EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_MISSING: Final = 3
 
@@ -87,7 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Checks any KMS v2 plugin against what kube-apiserver demands.",
         epilog=(
             "A CMD is run with sh -c. Exit codes: 0 every MUST that ran holds, 1 one "
-            "does not, 2 wrong command line, 3 something must be installed."
+            "does not or the run was stopped, 2 wrong command line, 3 something must "
+            "be installed."
         ),
         allow_abbrev=False,
     )
@@ -133,18 +138,46 @@ def _run(
 ) -> int:
     from kms_conformance.runner import Plan, run  # noqa: PLC0415
     from kms_conformance.text_report import text  # noqa: PLC0415
-    from kms_conformance.written import write_reports  # noqa: PLC0415
+    from kms_conformance.written import claim_reports, write_reports  # noqa: PLC0415
 
     given = _given(arguments)
     plan = Plan(plugin, checks, scale(given), random_seed(given))
-    report = asyncio.run(run(plan, _Lines()))
-    sys.stdout.write(text(report))
+    try:
+        claim_reports(given)
+    except OSError as refused:
+        _complain(str(refused))
+        return EXIT_USAGE
+    try:
+        with _terminated_as_interrupted():
+            report = asyncio.run(run(plan, _Lines()))
+    except KeyboardInterrupt:
+        _complain("stopped")
+        return EXIT_FAILED
+    code = report.exit_code
     try:
         write_reports(report, given)
     except OSError as failed:
         _complain(str(failed))
-        return EXIT_USAGE
-    return report.exit_code
+        code = EXIT_FAILED
+    sys.stdout.write(text(report))
+    return code
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Make SIGTERM end a run as SIGINT does: by a cancellation, which restores."""
+
+    def interrupt(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    # A shell without job control starts what stands before an & with SIGINT ignored.
+    former_int = signal.signal(signal.SIGINT, signal.default_int_handler)
+    former_term = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former_term)
+        signal.signal(signal.SIGINT, former_int)
 
 
 class _Lines:

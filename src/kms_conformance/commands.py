@@ -23,6 +23,7 @@ COMMAND_S: Final = 60.0
 """How long a hook's command may take."""
 
 _KEPT_CHARS: Final = 2000
+_KEPT_BYTES: Final = 4 * _KEPT_CHARS
 
 
 def shell(command: str, *, timeout_s: float = COMMAND_S) -> Pull:
@@ -55,8 +56,9 @@ def shell(command: str, *, timeout_s: float = COMMAND_S) -> Pull:
                 if not isinstance(error, TimeoutError):
                     raise
                 return Pulled(-1, f"it had not ended after {timeout_s:g} s")
-            output.seek(0)
-            text = output.read().decode(errors="replace")
+            # It may have printed more than fits into memory.
+            output.seek(max(output.seek(0, os.SEEK_END) - _KEPT_BYTES, 0))
+            text = output.read(_KEPT_BYTES).decode(errors="replace")
             return Pulled(exit_code, text.strip()[-_KEPT_CHARS:])
 
     return run
@@ -67,7 +69,7 @@ def pid_source(text: str) -> Callable[[], int]:
 
     The file is read each time. It raises OSError or ValueError when it can't be had.
     """
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         number = int(text)
         return lambda: number
     return lambda: int(Path(text).read_text())

@@ -109,8 +109,10 @@ def _entry(number: int, line: str) -> Entry:
         pairs = fields["annotations"].items()
         sealed = Sealed(
             bytes.fromhex(fields["ciphertext"]),
-            str(fields["key_id"]),
-            sorted_pairs((key, bytes.fromhex(value)) for key, value in pairs),
+            _sendable(str(fields["key_id"])),
+            sorted_pairs(
+                (_sendable(key), bytes.fromhex(value)) for key, value in pairs
+            ),
         )
         sealed_at = datetime.fromisoformat(fields["sealed_at"])
         return Entry(sealed_at, bytes.fromhex(fields["seed"]), sealed)
@@ -118,10 +120,16 @@ def _entry(number: int, line: str) -> Entry:
         raise CorpusRefused(f"line {number} is no sealed seed") from None
 
 
+def _sendable(text: str) -> str:
+    """Return *text*, or raise ValueError if gRPC can't send it."""
+    text.encode()  # JSON has surrogates that stand alone, UTF-8 has not
+    return text
+
+
 def _object(number: int, line: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise CorpusRefused(f"line {number} is no JSON object")

@@ -44,7 +44,6 @@ def as_html(report: Report) -> str:
 
 
 def _page(report: Report) -> Iterator[str]:
-    conforms = "conforms" if report.exit_code == 0 else "does NOT conform"
     counts = ", ".join(f"{report.count(one)} {one.value}" for one in Verdict)
     title = f"KMS v2 conformance of {shown(report.endpoint)}"
     yield "<!DOCTYPE html>"
@@ -57,7 +56,7 @@ def _page(report: Report) -> Iterator[str]:
         f"<p>{report.began:%Y-%m-%d %H:%M:%S} UTC, {escape(report.scale)} run of "
         f"{report.duration_s:.1f} s, <code>--seed {report.random_seed}</code></p>"
     )
-    yield f'<p class="verdict-line">The plugin {conforms}.</p>'
+    yield f'<p class="verdict-line">{report.conclusion}</p>'
     yield f"<p>{len(report.results)} checks: {counts}.</p>"
     for letter, name in GROUPS:
         of_group = [one for one in report.results if one.check.group == letter]

@@ -16,7 +16,15 @@ _TELLTALES: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
     ("a stack trace of Java", re.compile(r"\bat [\w.$]+\([\w.]+\.(java|kt):\d+\)")),
     ("a stack trace of Rust", re.compile(r"stack backtrace:|panicked at ")),
     ("a private key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")),
-    ("a token", re.compile(r"\bBearer\s+\S|\beyJ[\w-]{8,}\.[\w-]{8,}")),
+    # Each of the last two tries a run of letters once: a hostile text may be long.
+    (
+        "a token",
+        re.compile(
+            r"\bBearer\s+\S"
+            r"|(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}"
+            r"|\beyJ\w{8,}\.[\w-]{8,}"
+        ),
+    ),
     ("a password in a URL", re.compile(r"\b\w+://[^\s/:@]*:[^\s/@]+@")),
 )
 

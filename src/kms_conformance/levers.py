@@ -68,8 +68,10 @@ class Levers:
     async def restore(self) -> bool:
         """Heal what is broken and start what is stopped; return whether there was any.
 
+        A key service that can't be healed is no reason to leave the plugin stopped.
+
         Raises:
-            HookFailed: A command failed.
+            HookFailed: A command failed; both were tried.
             NotRun: The hook that would do it was not given.
         """
         left = [
@@ -80,6 +82,12 @@ class Levers:
             )
             if needed
         ]
+        failed: list[HookFailed] = []
         for hook in left:
-            await self.pull(hook)
+            try:
+                await self.pull(hook)
+            except HookFailed as failure:
+                failed.append(failure)
+        if failed:
+            raise failed[0]
         return bool(left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -74,6 +75,18 @@ def ids(text: str) -> tuple[str, ...]:
     return tuple(word.strip().upper() for word in text.split(",") if word.strip())
 
 
+def seconds(text: str) -> float:
+    """Return the seconds in *text*, which are more than none.
+
+    Raises:
+        ValueError: They are not, or are endless.
+    """
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{text!r} is no time to wait")
+    return value
+
+
 SOCKET: Final = Option(
     "--socket", "the plugin's: unix:///run/x.sock, unix:///@name or a path", "SOCKET"
 )
@@ -83,8 +96,8 @@ SELECTION: Final = (
     Option("--only", "such as T,S01,D04", "IDS", ids, ()),
     Option("--skip", "likewise", "IDS", ids, ()),
     Option("--seed", "repeat the randomness of a run", "N", int),
-    Option("--timeout-s", "of a call (3)", "S", float, FULL.timeout_s),
-    Option("--soak-s", "length of the soak, L09 (120)", "S", float),
+    Option("--timeout-s", "of a call (3)", "S", seconds, FULL.timeout_s),
+    Option("--soak-s", "length of the soak, L09 (120)", "S", seconds),
 )
 """What is run, and how much of it."""
 
@@ -106,7 +119,11 @@ HOOKS: Final = (
         Path,
     ),
     Option(
-        "--rotation-s", "how soon Status must show a rotation (120)", "S", float, 120.0
+        "--rotation-s",
+        "how soon Status must show a rotation (120)",
+        "S",
+        seconds,
+        120.0,
     ),
 )
 """What a check may need besides the socket."""
@@ -116,16 +133,20 @@ def target(given: Given) -> Target:
     """Return the plugin under test.
 
     Raises:
-        EndpointRefused: A socket is missing or malformed.
+        EndpointRefused: A socket is missing or malformed, or the peer is the plugin.
     """
     socket, peer = given(SOCKET.flag), given(Hook.PEER.value)
     if socket is None:
         raise EndpointRefused("--socket says which plugin to check")
+    endpoint = Endpoint.parse(socket)
+    other = Endpoint.parse(peer) if peer else None
+    if other is not None and other.is_same(endpoint):
+        raise EndpointRefused("--peer is the plugin's own socket, not another's")
     commands = {hook: given(hook.value) for hook, _ in COMMANDS}
     pid = given(Hook.PID.value)
     return Target(
-        endpoint=Endpoint.parse(socket),
-        peer=Endpoint.parse(peer) if peer else None,
+        endpoint=endpoint,
+        peer=other,
         pulls={hook: shell(text) for hook, text in commands.items() if text},
         pid=pid_source(pid) if pid else None,
         corpus=given(Hook.CORPUS.value),

@@ -12,6 +12,7 @@ and a SHOULD changes no exit code. What a check warns of stands in the summary.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import re
 from importlib.util import find_spec
@@ -131,13 +132,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the run, if a socket was given.
 
     Raises:
-        pytest.UsageError: An option is wrong, or the kit's extra is not installed.
+        pytest.UsageError: An option is wrong, a report can't be written, or the kit's
+            extra is not installed.
     """
     if config.getoption(_dest(SOCKET.flag)) is None:
         return
     if find_spec("h2") is None:
         raise pytest.UsageError(NEEDS_EXTRA)
-    if getattr(config.option, "numprocesses", None):
+    # xdist takes `--dist load --tx ...` for `-n`, too.
+    numprocesses = getattr(config.option, "numprocesses", None)
+    if numprocesses or getattr(config.option, "dist", "no") != "no":
         raise pytest.UsageError("the checks move one plugin; they can't run with -n")
     from kms_conformance.checks import everything  # noqa: PLC0415 - needs the extra
     from kms_conformance.runner import (  # noqa: PLC0415
@@ -146,6 +150,7 @@ def pytest_configure(config: pytest.Config) -> None:
         SelectionRefused,
         select,
     )
+    from kms_conformance.written import claim_reports  # noqa: PLC0415
 
     given = _given(config)
     try:
@@ -158,6 +163,9 @@ def pytest_configure(config: pytest.Config) -> None:
         plan = Plan(target(given), chosen, scale(given), random_seed(given))
     except (SelectionRefused, EndpointRefused) as refusal:
         raise pytest.UsageError(f"{NAME}: {refusal}") from None
+    if not config.option.collectonly:
+        with _said():
+            claim_reports(given)
     config.stash[_RUN] = Run(plan)
 
 
@@ -168,7 +176,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         return []
     plan = run.plan
     seed = f"{option_name('--seed')} {plan.random_seed}"
-    return [f"{NAME}: {plan.target.endpoint}, {plan.scale.name} run, {seed}"]
+    return [
+        f"{NAME}: {shown(str(plan.target.endpoint))}, {plan.scale.name} run, {seed}"
+    ]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -191,21 +201,38 @@ def pytest_collection_modifyitems(
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Show what could be better, and write the reports."""
+    """Show what could be better."""
     run = config.stash.get(_RUN, None)
     if run is None:
         return
-    from kms_conformance.written import write_reports  # noqa: PLC0415
-
-    report = run.report()
-    warned = [one for one in report.results if one.warnings]
+    warned = [one for one in run.report().results if one.warnings]
     if warned:
         terminalreporter.section("KMS v2 conformance: what could be better")
     for result in warned:
         for warning in result.warnings:
             terminalreporter.line(f"{result.check.id} {shown(warning)}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Write the reports, if there was a run; without the terminal plugin, too.
+
+    Raises:
+        pytest.UsageError: A report can't be written.
+    """
+    run = config.stash.get(_RUN, None)
+    if run is None or config.option.collectonly:
+        return
+    from kms_conformance.written import write_reports  # noqa: PLC0415
+
+    with _said():
+        write_reports(run.report(), _given(config))
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
     try:
-        write_reports(report, _given(config))
+        yield
     except OSError as failed:
         raise pytest.UsageError(f"{NAME}: {failed}") from None
 

@@ -36,6 +36,7 @@ class Result:
         warnings: What could be better.
         measurements: What it measured.
         exchanges: Its last calls, if it failed.
+        is_gone: Whether nobody listened after it.
     """
 
     check: Check
@@ -47,11 +48,16 @@ class Result:
     warnings: tuple[str, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     exchanges: tuple[Exchange, ...] = ()
+    is_gone: bool = False
 
     @property
     def breaks_conformance(self) -> bool:
-        """Whether it alone makes the run fail."""
-        return self.verdict is Verdict.FAILED and self.check.severity is Severity.MUST
+        """Whether it alone makes the run fail.
+
+        A plugin that is gone does, whatever the check: no MUST can be run any more.
+        """
+        is_must = self.check.severity is Severity.MUST
+        return self.verdict is Verdict.FAILED and (is_must or self.is_gone)
 
 
 @frozen
@@ -86,6 +92,19 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 if every MUST that ran holds, else 1."""
+        """0 if something ran and every MUST that ran holds, else 1."""
         broken = any(one.breaks_conformance for one in self.results)
-        return EXIT_FAILED if broken else EXIT_CONFORMS
+        return EXIT_CONFORMS if self.has_run and not broken else EXIT_FAILED
+
+    @property
+    def has_run(self) -> bool:
+        """Whether any check ran: of nothing, nothing can be said."""
+        return self.count(Verdict.NOT_RUN) < len(self.results)
+
+    @property
+    def conclusion(self) -> str:
+        """What the run says of the plugin, in a sentence."""
+        if not self.has_run:
+            return "Nothing was run."
+        conforms = "conforms" if self.exit_code == EXIT_CONFORMS else "does NOT conform"
+        return f"The plugin {conforms}."

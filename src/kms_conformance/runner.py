@@ -64,7 +64,7 @@ class Plan:
 
 
 class SelectionRefused(ValueError):
-    """A selection names no check."""
+    """A selection names what is no check, or leaves none."""
 
 
 def select(
@@ -83,7 +83,7 @@ def select(
         quick: Leave out what is slow or disruptive, unless *only* names its id.
 
     Raises:
-        SelectionRefused: A word is neither an id nor a group.
+        SelectionRefused: A word is neither an id nor a group, or no check is left.
     """
     everything = tuple(checks)
     known = {word for one in everything for word in (one.id, one.group)}
@@ -98,6 +98,8 @@ def select(
         if quick and (one.slow or one.disruption) and one.id not in only:
             continue
         wanted.append(one)
+    if not wanted:
+        raise SelectionRefused("the selection leaves no check")
     return tuple(wanted)
 
 
@@ -165,11 +167,20 @@ async def _result(check: Check, plan: Plan, recorder: Recorder) -> Result:
     context = Context(check.id, plan.target, plan.scale, plan.random_seed, recorder)
     began = time.monotonic()
     limit_s = check.limit_s * plan.scale.limit
-    result = await _ended(check, _work(check, context), limit_s)
-    # What a check broke is mended before the next one, also when it has failed.
-    restored = await _ended(check, context.restore(), RESTORE_S)
-    if result.verdict is Verdict.PASSED and restored.verdict is Verdict.FAILED:
-        result = evolve(restored, came=f"after the check: {restored.came}")
+    try:
+        result = await _ended(check, _work(check, context), limit_s)
+        # What a check broke is mended before the next one, also when it has failed.
+        restored = await _ended(check, context.restore(), RESTORE_S)
+    except asyncio.CancelledError:
+        # Whoever ends the run early gets the plugin back as it was, too.
+        await _ended(check, context.restore(), RESTORE_S)
+        raise
+    if restored.verdict is Verdict.FAILED:
+        came = f"after the check: {restored.came}"
+        if result.came:
+            came = f"{result.came}; {came}"
+        known = result if result.verdict is Verdict.FAILED else restored
+        result = evolve(known, came=came)
     if result.verdict is Verdict.PASSED and context.warnings:
         result = evolve(result, verdict=Verdict.WARNED)
     failed = result.verdict is Verdict.FAILED
@@ -247,6 +258,7 @@ def _gone(result: Result) -> Result:
         sent=result.sent or check.words.sends,
         came=came,
         why=result.why or check.words.why,
+        is_gone=True,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Protocol
+import os
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from attrs import field, frozen
@@ -12,6 +13,10 @@ from attrs import field, frozen
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+
+MAX_NAME_BYTES: Final = 107
+"""Longest path of a unix socket, but for the NUL at its end: unix(7)."""
 
 
 class Hook(enum.Enum):
@@ -51,9 +56,19 @@ class Endpoint:
         Raises:
             EndpointRefused: It is none of these.
         """
-        if text.startswith("/"):
-            return cls(text)
-        url = urlsplit(text)
+        name = text if text.startswith("/") else cls._name_in(text)
+        if "\0" in name or len(os.fsencode(name)) > MAX_NAME_BYTES:
+            raise EndpointRefused(
+                f"{text!r} is no socket's path: at most {MAX_NAME_BYTES} bytes, no NUL"
+            )
+        return cls(name)
+
+    @staticmethod
+    def _name_in(text: str) -> str:
+        try:
+            url = urlsplit(text)
+        except ValueError:
+            raise EndpointRefused(f"{text!r} is no URL") from None
         if url.scheme != "unix":
             raise EndpointRefused(f"{text!r} is no endpoint; write unix:///a/path")
         if url.netloc:
@@ -62,12 +77,18 @@ class Endpoint:
                 f"{text!r} has two slashes, so that kube-apiserver would dial "
                 f"{url.path or 'nothing'!r}; write unix:///{url.netloc}{url.path}"
             )
-        path = unquote(url.path)
+        path = unquote(url.path, errors="surrogateescape")
         if path.startswith("/@"):
-            return cls(path[1:])
+            return path[1:]
         if not path.startswith("/"):
             raise EndpointRefused(f"{text!r} has no absolute path")
-        return cls(path)
+        return path
+
+    def is_same(self, other: Endpoint) -> bool:
+        """Return whether *other* is this socket, be it by another path."""
+        if self.is_abstract or other.is_abstract:
+            return self == other
+        return os.path.realpath(self.name) == os.path.realpath(other.name)
 
     @property
     def is_abstract(self) -> bool:
@@ -83,8 +104,8 @@ class Endpoint:
     def grpc_target(self) -> str:
         """What grpcio takes; it reads a URI."""
         if self.is_abstract:
-            return f"unix-abstract:{quote(self.name[1:])}"
-        return f"unix:{quote(self.name)}"
+            return f"unix-abstract:{quote(os.fsencode(self.name[1:]))}"
+        return f"unix:{quote(os.fsencode(self.name))}"
 
     def __str__(self) -> str:
         return f"unix:///{self.name}" if self.is_abstract else f"unix://{self.name}"

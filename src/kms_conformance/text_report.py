@@ -85,7 +85,7 @@ def listing(checks: tuple[Check, ...]) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    yield f"KMS v2 conformance of {report.endpoint}"
+    yield f"KMS v2 conformance of {shown(report.endpoint)}"
     yield (
         f"{report.began:%Y-%m-%d %H:%M:%S} UTC, {report.scale} run of "
         f"{report.duration_s:.1f} s, --seed {report.random_seed}"
@@ -106,8 +106,7 @@ def _lines(report: Report) -> Iterator[str]:
     counts = ", ".join(
         f"{report.count(verdict)} {verdict.value}" for verdict in Verdict
     )
-    conforms = "conforms" if report.exit_code == 0 else "does NOT conform"
-    yield f"\n{len(report.results)} checks: {counts}. The plugin {conforms}."
+    yield f"\n{len(report.results)} checks: {counts}. {report.conclusion}"
 
 
 def _exchange(one: Exchange) -> str:

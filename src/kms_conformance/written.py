@@ -17,13 +17,33 @@ if TYPE_CHECKING:
 _FORMS: Final = {"--json": as_json, "--junit": as_junit, "--html": as_html}
 
 
-def write_reports(report: Report, given: Given) -> None:
-    """Write *report* in each form that has a file.
+def claim_reports(given: Given) -> None:
+    """Empty each file that is to be written: before the run, which may take long.
+
+    What an earlier run left there would pass for the report of one that was stopped.
 
     Raises:
         OSError: A file can't be written.
     """
+    for flag in _FORMS:
+        path = given(flag)
+        if path is not None:
+            path.write_bytes(b"")
+
+
+def write_reports(report: Report, given: Given) -> None:
+    """Write *report* in each form that has a file.
+
+    Raises:
+        OSError: A file can't be written; the others are.
+    """
+    failed: list[OSError] = []
     for flag, form in _FORMS.items():
         path = given(flag)
         if path is not None:
-            path.write_text(form(report), encoding="utf-8")
+            try:
+                path.write_text(form(report), encoding="utf-8")
+            except OSError as failure:
+                failed.append(failure)
+    if failed:
+        raise failed[0]

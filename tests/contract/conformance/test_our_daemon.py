@@ -21,7 +21,7 @@ from attrs import evolve, frozen
 
 from k8s_sdkms_plugin.config.model import Protection
 from k8s_sdkms_plugin.conformance_site import BreakBy, Site
-from k8s_sdkms_plugin.own_processes import NotStarted
+from k8s_sdkms_plugin.own_processes import NotStarted, start_daemon
 from k8s_sdkms_plugin.self_conformance import Silence, make_corpus
 from kms_conformance.checks import everything
 from kms_conformance.outcome import Verdict
@@ -160,6 +160,25 @@ def test_daemon_that_cannot_start_takes_the_emulator_with_it(folder: Path) -> No
         Site(folder, Protection.DIRECT).__enter__()
     # It takes its description away when it ends, and so it has ended.
     assert not (folder / "dsm" / "emulator.json").exists()
+
+
+def test_daemon_whose_start_is_interrupted_does_not_stay(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(config: Path, log: Path) -> subprocess.Popen[bytes]:
+        started.append(start_daemon(config, log))
+        return started[-1]
+
+    def interrupted(path: Path) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("k8s_sdkms_plugin.conformance_site.start_daemon", start)
+    monkeypatch.setattr("k8s_sdkms_plugin.conformance_site._listener", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Site(folder, Protection.DIRECT).__enter__()
+    assert [one.returncode is None for one in started] == [False]
 
 
 def self_conformance(*words: str) -> subprocess.CompletedProcess[str]:

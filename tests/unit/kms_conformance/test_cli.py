@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -94,6 +95,9 @@ async def test_soak_is_as_long_as_the_flag_says(site: Site, directory: Path) -> 
         (["--socket", "/x", "--only", "Q"], "'Q'"),
         (["--socket", "/x", "--peer", "unix://a/b"], "two slashes"),
         (["--explain", "X99"], "X99"),
+        (["--socket", "/x", "--only", "T01", "--skip", "T"], "leaves no check"),
+        (["--socket", "/x", "--peer", "unix:///x"], "plugin's own socket"),
+        (["--socket", "/x", "--only", "S02", "--junit", "/x/y/z.xml"], "/x/y/z.xml"),
     ],
 )
 def test_wrong_command_line_exits_2(
@@ -103,6 +107,73 @@ def test_wrong_command_line_exits_2(
     captured = capsys.readouterr()
     assert said in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("flag", ["--timeout-s", "--soak-s", "--rotation-s"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "soon"])
+def test_time_that_is_none_exits_2(
+    flag: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--socket", "/x", f"{flag}={value}"])
+    assert ended.value.code == 2
+    assert flag in capsys.readouterr().err
+
+
+def test_run_of_no_check_says_so_and_does_not_exit_0(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--socket", "/x", "--only", "R12"]) == 1
+    said = capsys.readouterr().out
+    assert "1 not run. Nothing was run." in said
+    assert "conforms" not in said
+
+
+def test_plugin_that_is_not_there_fails_a_run_of_no_must(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("kms_conformance.runner.GONE_AFTER_S", 0.0)
+    socket = str(directory / "none")
+    assert main(["--socket", socket, "--only", "T03", "--timeout-s", "0.1"]) == 1
+    assert "does NOT conform" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+async def test_stopped_run_heals_what_it_has_broken(
+    site: Site, directory: Path, signal_number: signal.Signals
+) -> None:
+    pulled = directory / "pulled"
+    os.mkfifo(pulled)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kms_conformance", "--socket", str(site.plugin.path)),
+        # The plugin says ok all the time, so that the check waits for what it says.
+        *("--only", "S13", "--break", f"echo broken > {pulled}"),
+        *("--heal", f"echo healed > {pulled}"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert await asyncio.to_thread(pulled.read_text) == "broken\n"
+    process.send_signal(signal_number)
+    assert await asyncio.to_thread(pulled.read_text) == "healed\n"
+    _, err = await process.communicate()
+    assert process.returncode == 1
+    assert err.decode() == "conformance: stopped\n"
+
+
+async def test_report_that_failed_keeps_no_other_from_being_written(
+    site: Site, directory: Path
+) -> None:
+    path = directory / "report.xml"
+    code, out, err = await run_cli(
+        *("--socket", site.plugin.path, "--only", "S02"),
+        *("--json", "/dev/full", "--junit", path),
+    )
+    assert code == 1
+    assert "No space left" in err
+    assert "The plugin conforms." in out
+    assert 'tests="1"' in path.read_text()
 
 
 def test_unknown_flag_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,5 +218,5 @@ def test_terminal_shows_the_check_that_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    assert main(["--socket", "/x", "--only", "R12"]) == 0
+    main(["--socket", "/x", "--only", "R12"])
     assert "1/1 R12 ..." in capsys.readouterr().err

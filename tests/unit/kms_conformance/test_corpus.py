@@ -64,6 +64,12 @@ def test_empty_file_is_a_corpus(tmp_path: Path) -> None:
         (b'{"format": "another/2"}\n', "line 1 does not say"),
         (HEADER.encode() + b'{"seed": "00"}\n', "line 2 is no sealed seed"),
         (b"\xff\xfe", "can't be read"),
+        (100_000 * b"[", "line 1 is no JSON object"),
+        (
+            HEADER.encode() + b'{"sealed_at": "2026-01-01T00:00:00+00:00", "seed": '
+            b'"00", "ciphertext": "00", "key_id": "\\ud800", "annotations": {}}\n',
+            "line 2 is no sealed seed",
+        ),
     ],
 )
 def test_other_file_is_refused(tmp_path: Path, content: bytes, match: str) -> None:

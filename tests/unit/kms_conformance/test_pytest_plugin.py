@@ -39,7 +39,8 @@ def project(directory: Path) -> Path:
     folder = directory / "foreign"
     folder.mkdir()
     (folder / "pytest.ini").write_text(
-        "[pytest]\naddopts = --strict-markers --strict-config\nfilterwarnings = error\n"
+        "[pytest]\naddopts = -rsxfE --strict-markers --strict-config\n"
+        "filterwarnings = error\n"
     )
     (folder / "test_theirs.py").write_text("def test_theirs():\n    pass\n")
     return folder
@@ -50,7 +51,7 @@ async def pytest_in(project: Path, *words: str | Path) -> tuple[int, str]:
     mine = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "pytest", "-p", "kms_conformance.pytest_plugin", "-rsxfE"),
+        *("-m", "pytest", "-p", "kms_conformance.pytest_plugin"),
         *map(str, words),
         cwd=project,
         env=mine | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(project)},
@@ -161,15 +162,38 @@ async def test_wrong_option_is_a_usage_error(
     assert "INTERNALERROR" not in out
 
 
-async def test_workers_of_xdist_are_refused(project: Path) -> None:
+@pytest.mark.parametrize("given", ["--workers=2", "--spread=load"])
+async def test_workers_of_xdist_are_refused(project: Path, given: str) -> None:
     (project / "fake_xdist.py").write_text(
         "def pytest_addoption(parser):\n"
         "    parser.addoption('--workers', dest='numprocesses')\n"
+        "    parser.addoption('--spread', dest='dist', default='no')\n"
     )
-    words = ("-p", "fake_xdist", "--workers", "2", "--kms-socket", "/x")
+    words = ("-p", "fake_xdist", given, "--kms-socket", "/x")
     code, out = await pytest_in(project, *words)
     assert code == pytest.ExitCode.USAGE_ERROR, out
     assert "can't run with -n" in out
+
+
+async def test_reports_are_written_without_a_terminal(
+    site: Site, project: Path
+) -> None:
+    words = at(site, "--kms-only", "S02", "--kms-json", "report.json")
+    code, out = await pytest_in(project, "-p", "no:terminal", "-o", "addopts=", *words)
+    assert code == 0, out
+    assert json.loads((project / "report.json").read_text())["counts"]["passed"] == 1
+
+
+async def test_collecting_alone_leaves_reports_as_they_are(
+    site: Site, project: Path
+) -> None:
+    path = project / "report.json"
+    path.write_text("of a run")
+    words = at(site, "--kms-only", "S02", "--kms-json", str(path), "--collect-only")
+    code, out = await pytest_in(project, *words)
+    assert code == 0, out
+    assert "S02" in out
+    assert path.read_text() == "of a run"
 
 
 def test_plugin_is_no_automatic_entry_point() -> None:

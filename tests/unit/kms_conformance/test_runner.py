@@ -15,10 +15,17 @@ from tests.unit.kms_conformance.support import (
     what_failed,
 )
 
-from kms_conformance.outcome import SHOULD, CallFailed, Failed, NotRun, Verdict
+from kms_conformance.outcome import (
+    SHOULD,
+    CallFailed,
+    Failed,
+    NotRun,
+    Severity,
+    Verdict,
+)
 from kms_conformance.runner import Plan, SelectionRefused, run, select
 from kms_conformance.scale import TINY
-from kms_conformance.target import Hook
+from kms_conformance.target import Hook, Pulled
 
 
 if TYPE_CHECKING:
@@ -155,14 +162,40 @@ async def test_check_after_which_the_plugin_does_not_come_back_has_failed(
     assert found.results[1].came == "the plugin is gone since L01"
 
 
-async def test_plugin_that_a_check_killed_is_blamed_on_it(site: Site) -> None:
+@pytest.mark.parametrize("severity", Severity)
+async def test_plugin_that_a_check_killed_is_blamed_on_it(
+    site: Site, severity: Severity
+) -> None:
     async def kills(kit: Context) -> None:
         await site.plugin.stop(0)
 
-    chosen = (a_check(kills, "T01"), a_check(passes, "T02"))
+    chosen = (a_check(kills, "T01", severity), a_check(passes, "T02"))
     found = await report(site.target, chosen, evolve(TINY, limit=0.01))
     assert set(what_failed(found)) == {"T01"}
     assert found.exit_code == 1
+
+
+@pytest.mark.parametrize("ends", [None, Failed("x"), NotRun("half-way")])
+async def test_what_could_not_be_mended_is_said(
+    site: Site, ends: Exception | None
+) -> None:
+    async def leaves_a_mess(kit: Context) -> None:
+        await kit.pull(Hook.BREAK)
+        await kit.pull(Hook.STOP)
+        if ends is not None:
+            raise ends
+
+    async def refuses() -> Pulled:
+        return Pulled(7, "no")
+
+    target = evolve(site.target, pulls={**site.target.pulls, Hook.HEAL: refuses})
+    needs = (Hook.BREAK, Hook.HEAL, Hook.STOP, Hook.START)
+    found = await report(target, (a_check(leaves_a_mess, needs=needs),))
+    came = what_failed(found)["T01"]
+    assert came.startswith(str(ends or ""))
+    assert "after the check: its command exited with 7: no" in came
+    # The plugin was started all the same.
+    assert "nobody listened" not in came
 
 
 async def test_progress_is_told_of_every_check(site: Site) -> None:
@@ -190,6 +223,23 @@ async def test_cancelled_run_ends_the_check_that_it_is_in(site: Site) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert ended.is_set()
+
+
+async def test_cancelled_run_mends_what_its_check_broke(site: Site) -> None:
+    began = asyncio.Event()
+
+    async def breaks_and_waits(kit: Context) -> None:
+        await kit.pull(Hook.BREAK)
+        began.set()
+        await asyncio.Event().wait()
+
+    check = a_check(breaks_and_waits, needs=(Hook.BREAK, Hook.HEAL))
+    running = asyncio.ensure_future(report(site.target, (check,)))
+    await began.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not site.kms.broken
 
 
 async def test_seed_repeats_what_is_sent(site: Site) -> None:
@@ -236,5 +286,7 @@ def test_selection(
 def test_selection_of_what_does_not_exist_is_refused() -> None:
     with pytest.raises(SelectionRefused, match="X99"):
         select(MANY, only=("X99",))
+    with pytest.raises(SelectionRefused, match="leaves no check"):
+        select(MANY, only=("T02",), skip=("T",))
     with pytest.raises(SelectionRefused, match="Q"):
         select(MANY, skip=("Q",))

@@ -18,6 +18,7 @@ from kms_conformance.target import Endpoint, EndpointRefused, Hook, Target
         ("unix:///run/x.sock", "/run/x.sock", "unix:/run/x.sock", "unix:///run/x.sock"),
         ("unix:///a%20b", "/a b", "unix:/a%20b", "unix:///a b"),
         ("unix:///@name", "\0name", "unix-abstract:name", "unix:///@name"),
+        ("unix:///%FF", "/\udcff", "unix:/%FF", "unix:///\udcff"),
     ],
 )
 def test_endpoint_is_read_as_kube_apiserver_reads_it(
@@ -39,6 +40,10 @@ def test_endpoint_is_read_as_kube_apiserver_reads_it(
         ("unix://run/x.sock", "would dial '/x.sock'; write unix:///run/x.sock"),
         ("unix://run", "would dial 'nothing'"),
         ("unix:x.sock", "no absolute path"),
+        ("unix://[", "no URL"),
+        ("unix:///a%00b", "no NUL"),
+        ("/" + 107 * "a", "at most 107 bytes"),
+        ("/" + 54 * "é", "at most 107 bytes"),
     ],
 )
 def test_endpoint_of_another_form_is_refused(text: str, match: str) -> None:
@@ -59,6 +64,12 @@ async def test_output_and_exit_code_of_a_command_are_kept() -> None:
     pulled = await shell("echo one; echo two >&2; exit 3")()
     assert pulled.exit_code == 3
     assert pulled.output == "one\ntwo"
+
+
+async def test_end_of_what_a_command_printed_is_kept() -> None:
+    pulled = await shell("head -c 1000000 /dev/zero | tr '\\0' é; echo; echo end")()
+    assert pulled.output.endswith("\nend")
+    assert len(pulled.output) <= 2000
 
 
 async def test_command_that_does_not_end_is_killed_with_what_it_started(
@@ -82,6 +93,7 @@ def has_ended(pid_file: Path) -> bool:
 
 def test_process_id_is_a_number_or_in_a_file(tmp_path: Path) -> None:
     assert pid_source("123")() == 123
+    assert callable(pid_source("²"))  # a digit, and no number
     path = tmp_path / "pid"
     tell = pid_source(str(path))
     with pytest.raises(OSError, match="pid"):
@@ -90,6 +102,20 @@ def test_process_id_is_a_number_or_in_a_file(tmp_path: Path) -> None:
     assert tell() == 5
     path.write_text("6\n")
     assert tell() == 6
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("/x", "/x", True),
+        ("/x", "/y/../x", True),
+        ("/x", "/y", False),
+        ("@x", "@x", True),
+        ("@x", "/x", False),
+    ],
+)
+def test_endpoint_is_known_by_another_path(one: str, other: str, *, same: bool) -> None:
+    assert Endpoint(one).is_same(Endpoint(other)) is same
 
 
 def test_target_offers_what_was_given(tmp_path: Path) -> None:
