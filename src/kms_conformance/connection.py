@@ -66,7 +66,8 @@ class Dial:
             ("grpc.initial_reconnect_backoff_ms", int(self.backoff_s * 1000)),
             ("grpc.min_reconnect_backoff_ms", int(self.backoff_s * 1000)),
             ("grpc.max_reconnect_backoff_ms", int(self.max_backoff_s * 1000)),
-            # identity alone: kube-apiserver imports no compressor (contract T07)
+            # identity alone is what every API server reads: gzip is linked into those
+            # of today by their tracing, not by KMS (contract T07)
             ("grpc.compression_enabled_algorithms_bitset", 1),
         )
 

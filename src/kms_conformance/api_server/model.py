@@ -12,6 +12,10 @@ Rules:
 - The first valid version is pinned for the server's life.
 - Health requests and the background loop share one result, which is remembered for
   20 s when it is good and for 3 s when it is bad.
+- The loop's minutes are counted from the start: a turn that falls into the retries
+  after a failure is left out, and moves no later one.
+- A stored value of another provider, or one that breaks the rules of ``env`` 421-444,
+  is refused before Decrypt is called.
 - Writes need an unexpired state, and no call. Reads need a state, expired or not, and
   Decrypt once for each source that is not in the cache.
 - An opened seed goes into the cache before the object is opened with it, so that wrong
@@ -33,6 +37,7 @@ from kms_conformance.api_server.rules import (
     key_id_problems,
     sealed_problems,
     status_problems,
+    stored_problems,
     version_problems,
 )
 from kms_conformance.api_server.stored import (
@@ -64,6 +69,9 @@ GOOD_S: Final = 20.0
 
 BAD_S: Final = 3.0
 """How long a bad one is (``cfg`` 96)."""
+
+NEVER: Final = float("inf")
+"""A model time that does not come."""
 
 _SEED_BYTES: Final = 32
 
@@ -138,7 +146,8 @@ class ApiServer:
         self._random_bytes = random_bytes
         self._provider = provider
         self._pace = pace
-        self._next_loop = PROBE_S
+        self._next_turn = PROBE_S
+        self._next_retry = NEVER
         self._remembered_until = 0.0
         self._problems: Problems = ()
 
@@ -149,7 +158,8 @@ class ApiServer:
             As of ``probe``; a start goes on without a plugin.
         """
         problems = await self.probe()
-        self._next_loop = self.now + (RETRY_S if problems else PROBE_S)
+        self._next_turn = self.now + PROBE_S
+        self._next_retry = self.now + RETRY_S if problems else NEVER
         return problems
 
     async def health(self) -> Problems:
@@ -169,7 +179,7 @@ class ApiServer:
         return self._problems
 
     async def pass_time(
-        self, seconds: float, *, health_every_s: float = float("inf")
+        self, seconds: float, *, health_every_s: float = NEVER
     ) -> Problems:
         """Let model time pass, running what falls due.
 
@@ -183,14 +193,16 @@ class ApiServer:
         end = self.now + seconds
         next_health = self.now + health_every_s
         problems: list[str] = []
-        while (due := min(self._next_loop, next_health)) <= end:
+        while (due := min(self._next_turn, self._next_retry, next_health)) <= end:
             await self._advance_to(due)
             found = await self.health()
             problems += found
             if due == next_health:
                 next_health += health_every_s
             else:
-                self._next_loop = due + (RETRY_S if found else PROBE_S)
+                if due == self._next_turn:
+                    self._next_turn += PROBE_S
+                self._next_retry = due + RETRY_S if found else NEVER
         await self._advance_to(end)
         return tuple(problems)
 
@@ -221,9 +233,9 @@ class ApiServer:
         Raises:
             Refused: There is no state, the value is invalid, or it can't be opened.
         """
-        current = self._state().sealed.key_id
         try:
-            stored = _valid(value)
+            stored = self._valid(value)
+            current = self._state().sealed.key_id
             key = await self._opened(stored)
             plaintext = key.decrypt(stored.data, etcd_key)
         except (Unreadable, CallFailed) as failure:
@@ -280,6 +292,14 @@ class ApiServer:
         self.cache.set(key, stored.sealed, self.now)
         return key
 
+    def _valid(self, value: bytes) -> EncryptedObject:
+        stored = EncryptedObject.from_etcd(value)
+        if stored.provider != self._provider:
+            raise Unreadable("it has the prefix of another provider")
+        if problems := stored_problems(stored):
+            raise Unreadable("; ".join(problems))
+        return stored
+
     def _state(self) -> WriteState:
         if self.state is None:
             raise Refused("the provider has never been healthy")
@@ -289,10 +309,3 @@ class ApiServer:
         passed_s, self.now = time - self.now, time
         if self._pace:
             await asyncio.sleep(passed_s * self._pace)
-
-
-def _valid(value: bytes) -> EncryptedObject:
-    stored = EncryptedObject.from_etcd(value)
-    if problems := sealed_problems(stored.sealed):
-        raise Unreadable("; ".join(problems))
-    return stored

@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from kms_conformance.api_server.stored import SOURCE_TYPES
+
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kms_conformance.api_server.stored import EncryptedObject
     from kms_conformance.connection import Sealed, StatusAnswer
 
 
@@ -98,6 +101,16 @@ def sealed_problems(sealed: Sealed) -> tuple[str, ...]:
         *annotation_key_problems(sealed.annotations),
         *annotation_size_problems(sealed.annotations),
     )
+
+
+def stored_problems(stored: EncryptedObject) -> tuple[str, ...]:
+    """Judge a stored value, as is done before Decrypt is called (``env`` 421-444)."""
+    problems = sealed_problems(stored.sealed)
+    if not stored.data:
+        problems = ("the encrypted data is empty", *problems)
+    if stored.source_type not in SOURCE_TYPES:
+        problems = (f"source type {stored.source_type} is unknown", *problems)
+    return problems
 
 
 def is_domain_name(name: str) -> bool:

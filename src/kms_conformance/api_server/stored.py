@@ -24,6 +24,8 @@ AES_KEY: Final = 0
 SEED: Final = 1
 """Source type HKDF_SHA256_XNONCE_AES_GCM_SEED, from 1.29 on the only one written."""
 
+SOURCE_TYPES: Final = (AES_KEY, SEED)
+
 INFO_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 

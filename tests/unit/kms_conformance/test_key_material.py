@@ -31,6 +31,11 @@ def sealed(key_id: str, associated: bytes = b"") -> Sealed:
         bytes.hex,
         lambda key: f"v1:{key.hex()}:3",
         lambda key: base64.b64encode(key).decode(),
+        lambda key: f"kek-{key.hex()}",
+        lambda key: f"keys/one/{key.hex().upper()}",
+        lambda key: base64.b64encode(key).decode().rstrip("="),
+        lambda key: "keys/one/" + base64.b64encode(key).decode(),
+        lambda key: "kek-" + base64.urlsafe_b64encode(key).decode().rstrip("="),
         lambda key: "kms." + base64.urlsafe_b64encode(key).decode(),
     ],
 )

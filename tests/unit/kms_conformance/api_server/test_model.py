@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
+from attrs import evolve
 from tests.unit.kms_conformance.support import Site
 
 from kms_conformance.api_server.model import ApiServer, Calls, Refused
 from kms_conformance.api_server.stored import AES_KEY, EncryptedObject
+from kms_conformance.connection import Sealed
 from kms_conformance.reference import ReferencePlugin
 
 
@@ -95,8 +97,9 @@ async def test_nothing_can_be_read_or_written_before_the_first_good_probe(
     server = world.kit.api_server()
     with pytest.raises(Refused, match="never been healthy"):
         server.write(b"{}", WHERE)
+    value = (await world.server()).write(b"{}", WHERE)
     with pytest.raises(Refused, match="never been healthy"):
-        await server.read(b"", WHERE)
+        await server.read(value, WHERE)
 
 
 async def test_own_object_is_read_without_a_call_and_after_a_loss_with_one(
@@ -196,6 +199,38 @@ async def test_start_without_a_plugin_goes_on_and_retries_after_ten_seconds(
     server.write(b"{}", WHERE)
 
 
+async def test_failed_start_does_not_move_the_minutes_of_the_loop(
+    world: World,
+) -> None:
+    # The counts are those of k8s.io/apiserver v0.37.2 on a clock that jumps.
+    world.kms.broken = True
+    server = world.kit.api_server()
+    await server.start()
+    world.kms.broken = False
+    counts = []
+    for seconds in (5, 50, 10, 50, 10):
+        await server.pass_time(seconds)
+        counts.append(server.calls.status)
+    assert counts == [1, 2, 3, 3, 4]
+
+
+async def test_retries_after_a_failure_do_not_move_the_minutes_of_the_loop(
+    world: World,
+) -> None:
+    # The counts are those of k8s.io/apiserver v0.37.2 on a clock that jumps.
+    server = await world.server()
+    await server.pass_time(55)
+    world.kms.broken = True
+    await server.pass_time(30)
+    assert server.calls.status == 1 + 3
+    world.kms.broken = False
+    counts = []
+    for seconds in (10, 23, 4, 60):
+        await server.pass_time(seconds)
+        counts.append(server.calls.status)
+    assert counts == [5, 5, 6, 7]
+
+
 async def test_health_is_remembered_for_20_s_when_good_and_3_s_when_bad(
     world: World,
 ) -> None:
@@ -281,11 +316,21 @@ async def test_refused_decrypt_is_a_refused_read(world: World) -> None:
         await server.read(value, WHERE)
 
 
-async def test_invalid_stored_value_is_refused_without_a_call(world: World) -> None:
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"sealed": Sealed(b"", "k")}, "the ciphertext is empty"),
+        ({"data": b""}, "the encrypted data is empty"),
+        ({"source_type": 2}, "source type 2 is unknown"),
+        ({"provider": "kit2"}, "another provider"),
+    ],
+)
+async def test_invalid_stored_value_is_refused_without_a_call(
+    world: World, change: dict[str, Any], match: str
+) -> None:
     server = await world.server()
-    value = server.write(b"{}", WHERE)
-    forged = EncryptedObject.from_etcd(value)
-    long_one = EncryptedObject("kit", forged.data, type(forged.sealed)(b"", "k"))
-    with pytest.raises(Refused, match="empty"):
-        await server.read(long_one.to_etcd(), WHERE)
+    stored = EncryptedObject.from_etcd(server.write(b"{}", WHERE))
+    server.cache.clear()
+    with pytest.raises(Refused, match=match):
+        await server.read(evolve(stored, **change).to_etcd(), WHERE)
     assert server.calls.decrypt == 0

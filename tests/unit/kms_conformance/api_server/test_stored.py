@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -30,6 +32,23 @@ GOLDEN = b"k8s:enc:kms:v2:kit:" + bytes.fromhex(
     "2801"  # 5, encryptedDEKSourceType: 1
 )
 OBJECT = EncryptedObject("kit", b"\x01", Sealed(b"\x02", "k", (("a.b", b"\x03"),)))
+
+KUBERNETES = json.loads(Path(__file__).with_name("kubernetes.json").read_text())
+
+
+@pytest.mark.parametrize("written", KUBERNETES["written"])
+def test_value_that_kubernetes_has_written_is_read(written: dict[str, str]) -> None:
+    stored = EncryptedObject.from_etcd(bytes.fromhex(written["value"]))
+    assert stored.provider == written["provider"]
+    assert (stored.sealed.ciphertext, stored.sealed.key_id) == (b"sealed", "a")
+    assert stored.sealed.annotations in {
+        (),
+        (("a.b", b""), ("b.c", b"\x00\xff")),
+    }
+    assert stored.source_type == (AES_KEY if stored.provider == "old" else SEED)
+    key = DataKey(bytes.fromhex(written["secret"]), stored.source_type)
+    plaintext = key.decrypt(stored.data, KUBERNETES["etcd_key"])
+    assert plaintext == KUBERNETES["content"].encode()
 
 
 def test_stored_value_has_the_bytes_that_kubernetes_writes() -> None:
