@@ -77,7 +77,7 @@ class Login:
 class _AuthResponse:
     access_token: str
     expires_in: int
-    token_type: str = "Bearer"  # noqa: S105 - DSM's default, not a token
+    token_type: str | None = None
 
 
 @frozen
@@ -156,7 +156,8 @@ def read_login(answer: Answer, where: str) -> Login:
         ProviderAnswerRefused: The token could not be sent back, or is no bearer token.
     """
     response = _structure(answer, _AuthResponse, where)
-    if response.token_type.lower() != "bearer":
+    # DSM's default.
+    if (response.token_type or "bearer").lower() != "bearer":
         raise ProviderAnswerRefused(f"{where}: the session is not of type Bearer")
     if not _TOKEN.fullmatch(response.access_token):
         raise ProviderAnswerRefused(f"{where}: the token is not fit for a header")

@@ -14,6 +14,7 @@ import contextlib
 import os
 import re
 import ssl
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -61,6 +62,9 @@ def build_context(
         _load_client_certificate(context, client_pem)
     if ca_file is not None:
         try:
+            # OpenSSL would wait for whoever writes to a pipe, for ever.
+            if not stat.S_ISREG(ca_file.stat().st_mode):
+                raise ProviderUntrusted(f"ca_file {ca_file}: it is not a regular file")
             context.load_verify_locations(cafile=ca_file)
         except (OSError, ValueError) as error:
             # The path is the operator's own; OSError's text would repeat it.

@@ -57,6 +57,7 @@ class Connections:
         self._kept: Pool | None = None
         self._single: Pool | None = None
         self._context: ssl.SSLContext | None = None
+        self._building: asyncio.Task[ssl.SSLContext] | None = None
         self._answered_at = 0.0
         self._opening = asyncio.Lock()
         self._closed = False
@@ -107,6 +108,10 @@ class Connections:
     async def aclose(self) -> None:
         """Close every connection; later requests fail."""
         self._closed = True
+        if self._building is not None:
+            # Its thread may hang; nobody waits for that.
+            self._building.cancel()
+            await asyncio.wait((self._building,))
         await self.renew()
 
     def _pool(self, *, fresh: bool) -> Pool | None:
@@ -131,8 +136,18 @@ class Connections:
     async def _make_context(self) -> ssl.SSLContext:
         if not self._route.endpoint.secure:
             return bare_context()
-        # It reads files and parses 150 certificates: 20 to 100 ms.
-        return await asyncio.to_thread(self._route.build_context)
+        if self._building is None:
+            # It reads files and parses 150 certificates: 20 to 100 ms. A task of its
+            # own, so that a disk that hangs takes one thread, not one for each attempt.
+            build = asyncio.to_thread(self._route.build_context)
+            self._building = asyncio.create_task(build)
+            self._building.add_done_callback(self._built)
+        return await asyncio.shield(self._building)
+
+    def _built(self, building: asyncio.Task[ssl.SSLContext]) -> None:
+        # A failure is seen, though everybody who waited for it may have left.
+        if building.cancelled() or building.exception() is not None:
+            self._building = None
 
     async def _send_over(
         self, pool: Pool, request: httpx.Request, where: str

@@ -234,7 +234,10 @@ def test_an_odd_plaintext_is_refused_and_not_kept(content: object) -> None:
 
 
 def test_a_login_is_read() -> None:
+    content: dict[str, object]
     content = {"access_token": "abc", "expires_in": 600, "token_type": "bearer"}
+    assert read_login(answer(content), "here") == Login("Bearer abc", 600)
+    content["token_type"] = None
     assert read_login(answer(content), "here") == Login("Bearer abc", 600)
     del content["token_type"]
     assert read_login(answer(content), "here") == Login("Bearer abc", 600)

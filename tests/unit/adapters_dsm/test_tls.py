@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 
@@ -65,6 +66,15 @@ def test_a_ca_file_without_certificates_is_said(tmp_path: Path, content: str) ->
 def test_a_missing_ca_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(ProviderUntrusted, match="No such file"):
         build_context(tmp_path / "ca.pem", {})
+
+
+def test_a_ca_file_that_is_a_pipe_or_a_folder_is_said_and_waited_for_by_nobody(
+    tmp_path: Path,
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(ProviderUntrusted, match="not a regular file"):
+            build_context(path, {})
 
 
 def test_a_ca_file_that_is_no_path_is_said(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import gzip
 import json
 import socket
 import ssl
+import threading
 import warnings
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from tests.unit.adapters_dsm.scripts import answer_well, answers, hang
 from tests.unit.adapters_dsm.support import (
@@ -27,7 +29,10 @@ from tests.unit.adapters_dsm.support import (
     until,
 )
 
-from adapters_dsm.transport import MAX_BODY_BYTES
+from adapters_dsm.pool import Route
+from adapters_dsm.settings import Endpoint
+from adapters_dsm.tls import bare_context
+from adapters_dsm.transport import MAX_BODY_BYTES, Connections
 from kms_core.errors import (
     KmsError,
     ProviderAnswerRefused,
@@ -637,6 +642,71 @@ async def test_a_broken_gateway_is_faulty_and_tried_again(
     assert isinstance(error, ProviderFaulty)
     assert len(server.keys_asked) > 3
     assert len({asked.connection for asked in server.keys_asked}) == 1
+
+
+class HangingDisk:
+    """Builds no context until it is told to."""
+
+    def __init__(self) -> None:
+        self.builds = 0
+        self.answers = threading.Event()
+
+    def build(self) -> ssl.SSLContext:
+        self.builds += 1
+        self.answers.wait()
+        return bare_context()
+
+    def connections(self, port: int, clock: SkippingClock) -> Connections:
+        endpoint = Endpoint.parse(f"https://127.0.0.1:{port}")
+        route = Route(
+            endpoint=endpoint,
+            proxy=None,
+            build_context=self.build,
+            max_connections=8,
+            keepalive_s=10.0,
+        )
+        return Connections(route, clock)
+
+
+async def send(connections: Connections, port: int, timeout_s: float) -> None:
+    request = httpx.Request("POST", f"https://127.0.0.1:{port}/")
+    await connections.send(request, where="here", timeout_s=timeout_s, fresh=False)
+
+
+async def test_a_disk_that_hangs_takes_one_thread_and_heals(
+    clock: SkippingClock,
+) -> None:
+    disk = HangingDisk()
+    port = closed_port()
+    connections = disk.connections(port, clock)
+    try:
+        for _ in range(8):
+            with pytest.raises(TimeoutError):
+                await send(connections, port, 0.01)
+        assert disk.builds == 1
+        disk.answers.set()
+        with pytest.raises(httpx.TransportError):
+            await send(connections, port, 20)
+        assert disk.builds == 1
+    finally:
+        disk.answers.set()
+        await connections.aclose()
+
+
+async def test_closing_does_not_wait_for_a_disk_that_hangs(
+    clock: SkippingClock,
+) -> None:
+    before = asyncio.all_tasks()
+    disk = HangingDisk()
+    port = closed_port()
+    connections = disk.connections(port, clock)
+    try:
+        with pytest.raises(TimeoutError):
+            await send(connections, port, 0.01)
+        await connections.aclose()
+        assert asyncio.all_tasks() == before
+    finally:
+        disk.answers.set()
 
 
 async def test_nothing_is_left_behind(
