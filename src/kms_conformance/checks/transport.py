@@ -208,7 +208,8 @@ async def hundred_streams_are_served(kit: Context) -> None:
     """
     plugin = kit.dial()
     await plugin.status()
-    count = kit.count(STREAMS, least=20)
+    # As wide in a quick run, too: a limit shows only to who reaches it.
+    count = min(STREAMS, kit.count(5 * STREAMS, least=20))
     jobs = [functools.partial(_round_trip, kit, plugin)] * count
     await kit.parallel(jobs, width=count)
     allowed = (await kit.raw_http2()).max_streams
