@@ -25,13 +25,18 @@ _NONCE_BYTES: Final = 12
 _PART: Final = re.compile(r"[0-9A-Za-z+/_=-]+")
 
 
+def opens_with_a_key_in(words: str, sealed: Sealed, plaintext: bytes) -> bool:
+    """Return whether a key that stands in *words* opens *sealed*, as with its name."""
+    return any(_opens(key, sealed, plaintext) for key in _keys_in(words))
+
+
 def opens_with_its_own_name(sealed: Sealed, plaintext: bytes) -> bool:
     """Return whether a key that stands in the key_id opens *sealed*.
 
     It is tried as an AES-GCM key, with the nonce before the ciphertext: what nearly
     all plugins do that seal by themselves.
     """
-    return any(_opens(key, sealed, plaintext) for key in _keys_in(sealed.key_id))
+    return opens_with_a_key_in(sealed.key_id, sealed, plaintext)
 
 
 def _opens(key: bytes, sealed: Sealed, plaintext: bytes) -> bool:
@@ -46,9 +51,9 @@ def _opens(key: bytes, sealed: Sealed, plaintext: bytes) -> bool:
     return False
 
 
-def _keys_in(key_id: str) -> Iterator[bytes]:
-    """Yield what may be a key: parts of *key_id* in hexadecimal or Base64."""
-    for part in _PART.findall(key_id):
+def _keys_in(words: str) -> Iterator[bytes]:
+    """Yield what may be a key: parts of *words* in hexadecimal or Base64."""
+    for part in _PART.findall(words):
         for decode in (bytes.fromhex, base64.b64decode, base64.urlsafe_b64decode):
             try:
                 decoded = decode(part)

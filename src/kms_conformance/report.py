@@ -36,6 +36,7 @@ class Result:
         warnings: What could be better.
         measurements: What it measured.
         exchanges: Its last calls, if it failed.
+        gone: After it nobody listened any more, so that no other check was run.
     """
 
     check: Check
@@ -47,11 +48,16 @@ class Result:
     warnings: tuple[str, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     exchanges: tuple[Exchange, ...] = ()
+    gone: bool = False
 
     @property
     def breaks_conformance(self) -> bool:
-        """Whether it alone makes the run fail."""
-        return self.verdict is Verdict.FAILED and self.check.severity is Severity.MUST
+        """Whether it alone makes the run fail.
+
+        Of a plugin that is gone nobody can say that it does what it must.
+        """
+        failed = self.verdict is Verdict.FAILED
+        return self.gone or (failed and self.check.severity is Severity.MUST)
 
 
 @frozen
@@ -86,6 +92,6 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 if every MUST that ran holds, else 1."""
+        """0 if every MUST that ran holds and the plugin is still there, else 1."""
         broken = any(one.breaks_conformance for one in self.results)
         return EXIT_FAILED if broken else EXIT_CONFORMS

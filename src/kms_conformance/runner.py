@@ -247,6 +247,7 @@ def _gone(result: Result) -> Result:
         sent=result.sent or check.words.sends,
         came=came,
         why=result.why or check.words.why,
+        gone=True,
     )
 
 
