@@ -17,7 +17,7 @@ _TELLTALES: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
     ("a stack trace of Rust", re.compile(r"stack backtrace:|panicked at ")),
     ("a private key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")),
     ("a token", re.compile(r"\bBearer\s+\S|\beyJ[\w-]{8,}\.[\w-]{8,}")),
-    ("a token", re.compile(r"\bBasic\s+(?=\S*[\d=])[\w+/-]{8,}")),
+    ("a token", re.compile(r"\bBasic\s+(?=\S*([\d=]|[a-z][A-Z]))[\w+/-]{8,}")),
     ("a password", re.compile(r"(?i)(password|passwd|token|api_?key)=[^\s&;,]{4,}")),
     ("a password in a URL", re.compile(r"\b\w+://[^\s/:@]*:[^\s/@]+@")),
 )
