@@ -17,6 +17,13 @@ FOREIGN_ANNOTATION: Final = ("a.kms-conformance.example", b"kit")
 """An annotation that no plugin has made."""
 
 
+_FIRST_PRINTABLE: Final = 0x20
+_LAST_PRINTABLE: Final = 0x7E
+
+_KEPT_AT_END: Final = 4
+"""Base64 decodes four characters together, and not all bits of the last four count."""
+
+
 @frozen
 class Forgery:
     """A Decrypt that is not what Encrypt answered.
@@ -37,6 +44,24 @@ def inverted(sealed: Sealed, position: int) -> Forgery:
     changed[position] ^= 0xFF
     sent = f"byte {position} of {length} inverted"
     return Forgery(sent, evolve(sealed, ciphertext=bytes(changed)))
+
+
+def respelled(
+    sealed: Sealed, position: int, source: random.Random
+) -> tuple[Forgery, ...]:
+    """Return *sealed* with one character of its text replaced by another of its own.
+
+    A ciphertext that is text, such as Base64, is no text any more once a byte was
+    inverted: its decoder would refuse what its cipher might not. None if it is bytes.
+    """
+    whole = sealed.ciphertext
+    others = sorted(_letters(whole) - {whole[position]})
+    if not others or not whole[position : position + 1].isalnum():
+        return ()
+    changed = bytearray(whole)
+    changed[position] = source.choice(others)
+    sent = f"character {position} of {len(whole)} replaced"
+    return (Forgery(sent, evolve(sealed, ciphertext=bytes(changed))),)
 
 
 def shortened(sealed: Sealed) -> tuple[Forgery, ...]:
@@ -67,6 +92,38 @@ def random_bytes(sealed: Sealed, length: int, source: random.Random) -> Forgery:
     """Return *sealed* with *length* random bytes for a ciphertext."""
     sent = f"{length} random bytes"
     return Forgery(sent, evolve(sealed, ciphertext=source.randbytes(length)))
+
+
+def random_text(sealed: Sealed, source: random.Random) -> tuple[Forgery, ...]:
+    """Return *sealed* with random text in its own letters; none if it is bytes.
+
+    What is no letter or digit stays, and so does the end: both may have to be right
+    for a decoder of text.
+    """
+    letters = sorted(_letters(sealed.ciphertext))
+    if not letters:
+        return ()
+    head, end = sealed.ciphertext[:-_KEPT_AT_END], sealed.ciphertext[-_KEPT_AT_END:]
+    text = bytes(
+        source.choice(letters) if bytes([one]).isalnum() else one for one in head
+    )
+    sent = f"{len(text + end)} bytes of random text"
+    return (Forgery(sent, evolve(sealed, ciphertext=text + end)),)
+
+
+def renamed(sealed: Sealed) -> tuple[Forgery, ...]:
+    """Return *sealed* with names that are nearly its key_id."""
+    key_id = sealed.key_id
+    names = {
+        "a key_id and a letter more": f"{key_id}x",
+        "a key_id without its last letter": key_id[:-1],
+        "a key_id in the other case": key_id.swapcase(),
+    }
+    return tuple(
+        Forgery(sent, evolve(sealed, key_id=name))
+        for sent, name in names.items()
+        if name not in ("", key_id)
+    )
 
 
 def with_annotations_changed(sealed: Sealed) -> tuple[Forgery, ...]:
@@ -119,3 +176,10 @@ def of_every_kind(
         *(one for one in annotations if one.sealed != sealed),
         random_bytes(sealed, 1024, source),
     )
+
+
+def _letters(ciphertext: bytes) -> set[int]:
+    """Return the letters and digits of a ciphertext that is text; none of bytes."""
+    if not all(_FIRST_PRINTABLE <= byte <= _LAST_PRINTABLE for byte in ciphertext):
+        return set()
+    return {byte for byte in ciphertext if bytes([byte]).isalnum()}

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from kms_conformance.api_server.rules import MAX_KEY_ID_BYTES
-
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +20,8 @@ if TYPE_CHECKING:
 
 
 _NONCE_BYTES: Final = 12
+_LOOKED_AT_CHARS: Final = 8192
+"""How much of a plugin's words is searched: more would keep us busy."""
 
 # The lengths are those of 32, 24 and 16 bytes; Base64 may lack its padding, and what
 # joins a key to the rest of a name may be a letter of Base64 itself, hence the
@@ -37,13 +37,18 @@ _BASE64: Final = re.compile(
 )
 
 
+def opens_with_a_key_in(words: str, sealed: Sealed, plaintext: bytes) -> bool:
+    """Return whether a key that stands in *words* opens *sealed*, as with its name."""
+    return any(_opens(key, sealed, plaintext) for key in _keys_in(words))
+
+
 def opens_with_its_own_name(sealed: Sealed, plaintext: bytes) -> bool:
     """Return whether a key that stands in the key_id opens *sealed*.
 
     It is tried as an AES-GCM key, with the nonce before the ciphertext: what nearly
     all plugins do that seal by themselves.
     """
-    return any(_opens(key, sealed, plaintext) for key in _keys_in(sealed.key_id))
+    return opens_with_a_key_in(sealed.key_id, sealed, plaintext)
 
 
 def _opens(key: bytes, sealed: Sealed, plaintext: bytes) -> bool:
@@ -58,12 +63,11 @@ def _opens(key: bytes, sealed: Sealed, plaintext: bytes) -> bool:
     return False
 
 
-def _keys_in(key_id: str) -> Iterator[bytes]:
-    """Yield what may be a key: parts of *key_id* in hexadecimal or Base64."""
-    # longer ones are refused as such (S04), and would keep us busy
-    key_id = key_id[:MAX_KEY_ID_BYTES]
-    for part in _HEXADECIMAL.findall(key_id):
+def _keys_in(words: str) -> Iterator[bytes]:
+    """Yield what may be a key: parts of *words* in hexadecimal or Base64."""
+    words = words[:_LOOKED_AT_CHARS]
+    for part in _HEXADECIMAL.findall(words):
         yield bytes.fromhex(part)
-    for part in _BASE64.findall(key_id):
+    for part in _BASE64.findall(words):
         standard = part.replace("-", "+").replace("_", "/")
         yield base64.b64decode(standard + "=" * (-len(part) % 4))

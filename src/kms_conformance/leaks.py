@@ -25,6 +25,8 @@ _TELLTALES: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
             r"|\beyJ\w{8,}\.[\w-]{8,}"
         ),
     ),
+    ("a token", re.compile(r"\bBasic\s+(?=\S*([\d=]|[a-z][A-Z]))[\w+/-]{8,}")),
+    ("a password", re.compile(r"(?i)(password|passwd|token|api_?key)=[^\s&;,]{4,}")),
     ("a password in a URL", re.compile(r"\b\w+://[^\s/:@]*:[^\s/@]+@")),
 )
 

@@ -92,7 +92,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 if something ran and every MUST that ran holds, else 1."""
+        """0 if something ran, each MUST that ran holds and nobody is gone, else 1."""
         broken = any(one.breaks_conformance for one in self.results)
         return EXIT_CONFORMS if self.has_run and not broken else EXIT_FAILED
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kms_conformance.check import check
 from kms_conformance.forgery import of_every_kind
+from kms_conformance.key_material import opens_with_a_key_in
 from kms_conformance.leaks import leaks
 from kms_conformance.outcome import SHOULD, CallFailed, Failed
 
@@ -32,6 +33,9 @@ async def refusals_tell_nothing(kit: Context) -> None:
             await plugin.decrypt(forgery.sealed)
         except CallFailed as failure:
             _demand_silence(kit, failure, seed, forgery.sent)
+            if opens_with_a_key_in(failure.text, sealed, seed):
+                told = f"{failure.code} with the key in its text"
+                raise Failed(told, sent=forgery.sent) from None
 
 
 def _demand_silence(kit: Context, failure: CallFailed, seed: bytes, sent: str) -> None:

@@ -200,21 +200,36 @@ async def idle_connection_is_kept(kit: Context) -> None:
 async def hundred_streams_are_served(kit: Context) -> None:
     """A hundred calls at once on one connection are all answered.
 
-    Sends: 100 times Encrypt and then Decrypt, all at once on one connection.
-    Expects: every seed, each call within the timeout; a warning if the plugin allows
-        fewer than 100 streams.
+    Sends: 100 times Encrypt and then Decrypt, all at once on one connection; then 100
+        Encrypts of which each is opened before the first is ended.
+    Expects: every seed, each call within the timeout, and OK; a warning if the plugin
+        allows fewer than 100 streams.
     Why: kube-apiserver has one connection, and each reader of an object whose seed is
         not cached calls Decrypt on it; nothing is retried.
     Source: `unit` kmsv2/grpc_service_unix_test.go; `contract` 2.6
     """
     plugin = kit.dial()
     await plugin.status()
-    count = kit.count(STREAMS, least=20)
+    # As wide in a quick run, too: a limit shows only to who reaches it.
+    count = min(STREAMS, kit.count(5 * STREAMS, least=20))
     jobs = [functools.partial(_round_trip, kit, plugin)] * count
     await kit.parallel(jobs, width=count)
-    allowed = (await kit.raw_http2()).max_streams
-    if allowed < STREAMS:
-        kit.warn(f"SETTINGS allow {allowed} streams at once; further calls wait")
+    raw = await kit.raw_http2()
+    if raw.max_streams < STREAMS:
+        kit.warn(
+            f"SETTINGS allow {raw.max_streams} streams at once; further calls wait"
+        )
+        return
+    # grpcio may take so long for each call that few are in flight together.
+    request = EncryptRequest(plaintext=kit.seed(), uid=kit.uid())
+    frame = grpc_frame(request.SerializeToString())
+    streams = [
+        await raw.send(ENCRYPT_METHOD, frame[:1], end=False) for _ in range(count)
+    ]
+    for stream in streams:
+        await raw.finish(stream, frame[1:])
+    for stream in streams:
+        grpc_ok(await raw.answer(stream), sent=f"one of {count} Encrypts at once")
 
 
 @check("T15", SHOULD)

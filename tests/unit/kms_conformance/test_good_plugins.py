@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.unit.kms_conformance.bad_plugins.by_hand import ByHand
+from tests.unit.kms_conformance.bad_plugins.of_decrypt import bytes_of
 from tests.unit.kms_conformance.support import (
     Site,
     checks,
@@ -17,11 +19,18 @@ from tests.unit.kms_conformance.support import (
 
 from kms_conformance.checks import everything
 from kms_conformance.outcome import Verdict
+from kms_conformance.reference import ReferencePlugin
 from kms_conformance.reference_v1 import ReferenceWithV1
 
 
 if TYPE_CHECKING:
-    from kms_conformance.reference import ReferencePlugin, RemoteKms
+    from adapters_grpc.messages import (
+        DecryptRequest,
+        DecryptResponse,
+        EncryptRequest,
+        EncryptResponse,
+    )
+    from kms_conformance.reference import RemoteKms
 
 
 V1_CHECKS = {"V01", "V02", "V03", "V05"}
@@ -37,7 +46,22 @@ class OnAnAbstractSocket(ByHand):
         self.listen(self._name)
 
 
-@pytest.mark.parametrize("plugin", [ByHand, ReferenceWithV1, OnAnAbstractSocket])
+class InText(ReferencePlugin):
+    """Its ciphertexts are Base64."""
+
+    async def encrypt(self, request: EncryptRequest) -> EncryptResponse:
+        answer = await super().encrypt(request)
+        answer.ciphertext = base64.b64encode(answer.ciphertext)
+        return answer
+
+    async def decrypt(self, request: DecryptRequest) -> DecryptResponse:
+        request.ciphertext = bytes_of(request.ciphertext)
+        return await super().decrypt(request)
+
+
+@pytest.mark.parametrize(
+    "plugin", [ByHand, ReferenceWithV1, OnAnAbstractSocket, InText]
+)
 async def test_other_correct_plugins_pass_what_does_not_disturb(
     plugin: type[ReferencePlugin], directory: Path
 ) -> None:

@@ -43,9 +43,12 @@ def test_secret_is_found_in_any_usual_writing(text: str) -> None:
         ("thread 'main' panicked at src/main.rs:1", "a stack trace of Rust"),
         ("-----BEGIN EC PRIVATE KEY-----", "a private key"),
         ("Authorization: Bearer abc", "a token"),
-        ("token=eyJhbGciOiJFZERTQSJ9.eyJzdWIi.c2ln", "a token"),
+        ("token: eyJhbGciOiJFZERTQSJ9.eyJzdWIi.c2ln", "a token"),
         ("token-eyJhbGciOiJFZERTQSJ9.eyJzdWIi.c2ln", "a token"),
-        ("token=eyJhbGciOi-FZERTQSJ9.eyJzdWIi.c2ln", "a token"),
+        ("token: eyJhbGciOi-FZERTQSJ9.eyJzdWIi.c2ln", "a token"),
+        ("Authorization: Basic dXNlcjpwYXNz", "a token"),
+        ("https://dsm.example/keys?token=abcdef", "a password"),
+        ("kek;Password=hunter2", "a password"),
         ("https://user:pass@dsm.example/", "a password in a URL"),
     ],
 )
@@ -72,6 +75,7 @@ def test_stack_trace_of_python_is_found() -> None:
         "the key_id is unknown",
         "https://dsm.example:443/ does not answer",
         "SealedSeedRefused: the ciphertext was not made by this key (SDK-012)",
+        "Basic authentication failed, token=",
         SECRET[:7].hex(),
     ],
 )

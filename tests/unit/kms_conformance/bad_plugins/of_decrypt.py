@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import os
@@ -102,6 +103,13 @@ class IgnoresTheKeyId(ReferencePlugin):
         return await super().decrypt(request)
 
 
+@bad("D04")
+class ReadsTheKeyIdInAnyCase(ReferencePlugin):
+    async def decrypt(self, request: DecryptRequest) -> DecryptResponse:
+        request.key_id = request.key_id.lower()
+        return await super().decrypt(request)
+
+
 @bad("D05")
 class TakesTheLatestKeyWhereNoneIsNamed(ReferencePlugin):
     async def decrypt(self, request: DecryptRequest) -> DecryptResponse:
@@ -127,6 +135,30 @@ class HasAnUnauthenticatedCipher(ReferencePlugin):
         opening = self._cipher(request.key_id, nonce.ljust(16, b"\0")).decryptor()
         plaintext = opening.update(sealed) + opening.finalize()
         return DecryptResponse(plaintext=plaintext)
+
+
+@bad("D06", "D09", also=("E11", "D08", "R07"))
+class WritesAnUnauthenticatedCipherAsText(HasAnUnauthenticatedCipher):
+    """A byte that is no Base64 is refused, and so is another length."""
+
+    async def encrypt(self, request: EncryptRequest) -> EncryptResponse:
+        answer = await super().encrypt(request)
+        answer.ciphertext = base64.b64encode(answer.ciphertext)
+        return answer
+
+    async def decrypt(self, request: DecryptRequest) -> DecryptResponse:
+        request.ciphertext = bytes_of(request.ciphertext)
+        answer = await super().decrypt(request)
+        if len(answer.plaintext) != 32:
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "no 32 bytes")
+        return answer
+
+
+def bytes_of(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "no Base64") from None
 
 
 @bad("D06", "D07", "D08", "D09", "D14", also=("D12", "V05", "R07", "E11"))
@@ -356,3 +388,13 @@ class RaisesWhatComes(ReferencePlugin):
             return await super().decrypt(request)
         except Refusal:
             raise RuntimeError("it does not open") from None
+
+
+@bad("D18")
+class TellsItsKeyInAnError(ReferencePlugin):
+    async def decrypt(self, request: DecryptRequest) -> DecryptResponse:
+        try:
+            return await super().decrypt(request)
+        except Refusal as refusal:
+            text = f"the key {self.kms.versions[-1].hex()} does not open it"
+            raise Refusal(refusal.code, text) from None

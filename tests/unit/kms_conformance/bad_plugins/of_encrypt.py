@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import os
 import uuid
@@ -139,6 +140,25 @@ class EchoesThePlaintext(ReferencePlugin):
             text = "the ciphertext was not made here"
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, text)
         return DecryptResponse(plaintext=request.ciphertext[7:])
+
+
+@bad(
+    *("E05", "E07", "D04", "D05", "D06", "D09"),
+    also=("E11", "D07", "D08", "D18", "R07", "V05"),
+)
+class IsUpstreamsMock(ReferencePlugin):
+    """What section 12 of the contract names: Base64, whatever the key_id."""
+
+    async def encrypt(self, request: EncryptRequest) -> EncryptResponse:
+        text = base64.b64encode(request.plaintext)
+        return EncryptResponse(ciphertext=text, key_id=self.kms.key_ids()[-1])
+
+    async def decrypt(self, request: DecryptRequest) -> DecryptResponse:
+        try:
+            plaintext = base64.b64decode(request.ciphertext, validate=True)
+        except ValueError:
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "no Base64") from None
+        return DecryptResponse(plaintext=plaintext)
 
 
 # How distinctly.

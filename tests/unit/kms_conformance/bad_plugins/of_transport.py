@@ -216,6 +216,24 @@ class IsUnwellAfterAReset(ByHand):
         return await super().answer(call)
 
 
+@bad("T12")
+class IsUnwellAfterAStatusThatWasGivenUp(ReferencePlugin):
+    """As a worker that is never given back, of which there was one."""
+
+    _unwell = False
+
+    async def status(self, request: StatusRequest) -> StatusResponse:
+        unwell, self._unwell = self._unwell, False
+        if unwell:
+            raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "no worker is free")
+        try:
+            await asyncio.sleep(0.01)  # the worker's work
+        except asyncio.CancelledError:
+            self._unwell = True
+            raise
+        return await super().status(request)
+
+
 @bad("T13")
 class RefusesUnknownFields(ReferencePlugin):
     async def status(self, request: StatusRequest) -> StatusResponse:
