@@ -36,7 +36,7 @@ class Result:
         warnings: What could be better.
         measurements: What it measured.
         exchanges: Its last calls, if it failed.
-        is_gone: Whether nobody listened after it.
+        is_gone: Whether nobody listened, or answered, after it.
     """
 
     check: Check

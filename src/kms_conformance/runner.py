@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 from kms_conformance.context import Context
 from kms_conformance.http2 import ConnectionLost
 from kms_conformance.outcome import CallFailed, Failed, NotRun, Verdict
+from kms_conformance.presence import answers, listens
 from kms_conformance.recorder import Recorder
 from kms_conformance.report import Report, Result
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from kms_conformance.scale import Scale
     from kms_conformance.target import Target
 
-
-GONE_AFTER_S: Final = 10.0
-"""How long nothing may listen after a check before the plugin counts as gone."""
 
 RESTORE_S: Final = 150.0
 """How long healing and starting a plugin after a check may take in all."""
@@ -107,7 +105,7 @@ async def run(plan: Plan, progress: Progress) -> Report:
     """Run the checks of *plan* and report what they found.
 
     A check that hangs or breaks is ended and has failed; the run goes on. After a check
-    that left nobody listening, no other is run.
+    that left nobody listening, or nobody who answers, no other is run.
     """
     going = Run(plan)
     for number, check in enumerate(plan.checks, start=1):
@@ -137,11 +135,14 @@ class Run:
             came = f"the plugin is gone since {self._gone_since}"
             result = Result(check, Verdict.NOT_RUN, came=came)
         else:
+            if not self._results:
+                # A plugin that was started a moment ago; the checks say if none comes.
+                await listens(self.plan.target.endpoint, self.plan.scale.limit)
             result = await _result(check, self.plan, self._recorder)
-            ran = result.verdict is not Verdict.NOT_RUN
-            if ran and not await _listens(self.plan):
+            absence = await _absence(result, self.plan)
+            if absence:
                 self._gone_since = check.id
-                result = _gone(result)
+                result = _gone(result, absence)
         self._results.append(result)
         return result
 
@@ -247,8 +248,20 @@ def _failed(check: Check, failure: Failed) -> Result:
     )
 
 
-def _gone(result: Result) -> Result:
-    came = "after the check nobody listened on the socket any more"
+async def _absence(result: Result, plan: Plan) -> str:
+    """Return why nothing more can be asked after a check, or nothing."""
+    endpoint, limit = plan.target.endpoint, plan.scale.limit
+    if result.verdict is Verdict.NOT_RUN:
+        return ""
+    if not await listens(endpoint, limit):
+        return "nobody listened on the socket any more"
+    if result.verdict is Verdict.FAILED and not await answers(endpoint, limit):
+        return "no call was answered any more"
+    return ""
+
+
+def _gone(result: Result, absence: str) -> Result:
+    came = f"after the check {absence}"
     if result.came:
         came = f"{result.came}; {came}"
     check = result.check
@@ -260,19 +273,3 @@ def _gone(result: Result) -> Result:
         why=result.why or check.words.why,
         is_gone=True,
     )
-
-
-async def _listens(plan: Plan) -> bool:
-    """Return whether somebody accepts connections, now or soon."""
-    address = plan.target.endpoint.address
-    give_up = time.monotonic() + GONE_AFTER_S * plan.scale.limit
-    while True:
-        try:
-            _, writer = await asyncio.open_unix_connection(address)
-        except OSError:
-            if time.monotonic() > give_up:
-                return False
-            await asyncio.sleep(0.1)
-        else:
-            writer.close()
-            return True

@@ -56,7 +56,7 @@ def test_plugin_that_is_not_there_fails(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("kms_conformance.runner.GONE_AFTER_S", 0.0)
+    monkeypatch.setattr("kms_conformance.presence.GONE_AFTER_S", 0.0)
     socket = str(directory / "none")
     words = ["--socket", socket, "--only", "S02,S03", "--timeout-s", "0.1"]
     assert main(words) == 1
@@ -134,7 +134,7 @@ def test_plugin_that_is_not_there_fails_a_run_of_no_must(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("kms_conformance.runner.GONE_AFTER_S", 0.0)
+    monkeypatch.setattr("kms_conformance.presence.GONE_AFTER_S", 0.0)
     socket = str(directory / "none")
     assert main(["--socket", socket, "--only", "T03", "--timeout-s", "0.1"]) == 1
     assert "does NOT conform" in capsys.readouterr().out

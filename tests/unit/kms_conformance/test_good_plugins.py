@@ -79,7 +79,7 @@ async def test_other_correct_plugins_pass_what_does_not_disturb(
 async def test_abstract_socket_with_another_name_is_named(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kms_conformance.runner.GONE_AFTER_S", 0.0)
+    monkeypatch.setattr("kms_conformance.presence.GONE_AFTER_S", 0.0)
     async with Site(directory, OnAnAbstractSocket) as site:
         target = site.target
         await site.plugin.stop()

@@ -46,7 +46,7 @@ async def test_process_that_was_replaced_during_the_soak_is_named(site: Site) ->
 async def test_abstract_socket_has_no_file_to_look_at(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kms_conformance.runner.GONE_AFTER_S", 0.0)
+    monkeypatch.setattr("kms_conformance.presence.GONE_AFTER_S", 0.0)
     target = evolve(site.target, endpoint=Endpoint("@nobody"))
     found = await report(target, checks({"L05"}))
     assert "an abstract socket has no file" in found.results[0].came
