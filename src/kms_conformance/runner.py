@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from kms_conformance.target import Target
 
 
+UNANSWERED_CHECKS: Final = 3
+"""After so many checks in a row without any answer it is asked whether any comes."""
+
 RESTORE_S: Final = 150.0
 """How long healing and starting a plugin after a check may take in all."""
 
@@ -128,6 +131,7 @@ class Run:
         self._recorder = Recorder()
         self._results: list[Result] = []
         self._gone_since = ""
+        self._unanswered = 0
 
     async def one(self, check: Check) -> Result:
         """Run *check* and return what became of it."""
@@ -139,12 +143,25 @@ class Run:
                 # A plugin that was started a moment ago; the checks say if none comes.
                 await listens(self.plan.target.endpoint, self.plan.scale.limit)
             result = await _result(check, self.plan, self._recorder)
-            absence = await _absence(result, self.plan)
+            absence = await self._absence(result)
             if absence:
                 self._gone_since = check.id
                 result = _gone(result, absence)
         self._results.append(result)
         return result
+
+    async def _absence(self, result: Result) -> str:
+        """Return why nothing more can be asked after a check, or nothing."""
+        endpoint, limit = self.plan.target.endpoint, self.plan.scale.limit
+        if result.verdict is Verdict.NOT_RUN:
+            return ""
+        if not await listens(endpoint, limit):
+            return "nobody listened on the socket any more"
+        self._unanswered = self._unanswered + 1 if _is_unanswered(result) else 0
+        # Asked as late as this, since it moves a plugin that counts its calls.
+        if self._unanswered < UNANSWERED_CHECKS or await answers(endpoint, limit):
+            return ""
+        return "no call was answered any more"
 
     def report(self) -> Report:
         """Return what was found up to now."""
@@ -248,16 +265,10 @@ def _failed(check: Check, failure: Failed) -> Result:
     )
 
 
-async def _absence(result: Result, plan: Plan) -> str:
-    """Return why nothing more can be asked after a check, or nothing."""
-    endpoint, limit = plan.target.endpoint, plan.scale.limit
-    if result.verdict is Verdict.NOT_RUN:
-        return ""
-    if not await listens(endpoint, limit):
-        return "nobody listened on the socket any more"
-    if result.verdict is Verdict.FAILED and not await answers(endpoint, limit):
-        return "no call was answered any more"
-    return ""
+def _is_unanswered(result: Result) -> bool:
+    """Return whether a check failed, and no call of its last ones was answered."""
+    unanswered = (one.code == "DEADLINE_EXCEEDED" for one in result.exchanges)
+    return result.verdict is Verdict.FAILED and all(unanswered)
 
 
 def _gone(result: Result, absence: str) -> Result:

@@ -61,10 +61,18 @@ async def test_run_ends_at_a_plugin_that_says_nothing(directory: Path) -> None:
     with silent_server(directory / "silent.sock") as endpoint:
         scale = evolve(TINY, timeout_s=0.05, limit=0.05)
         found = await report(Target(endpoint), everything(), scale)
-    (failed,) = what_failed(found).values()
-    assert "no call was answered any more" in failed
-    assert found.count(Verdict.NOT_RUN) == len(everything()) - 1
+    *_, last = what_failed(found).values()
+    assert "no call was answered any more" in last
+    assert found.count(Verdict.FAILED) == 3
+    assert found.count(Verdict.NOT_RUN) == len(everything()) - 3
     assert found.exit_code == 1
+
+
+async def test_run_goes_on_where_refusals_come(site: Site) -> None:
+    site.kms.broken = True
+    chosen = tuple(one for one in everything() if one.group in "ED")[:5]
+    found = await report(site.target, chosen)
+    assert len(what_failed(found)) == 5
 
 
 async def test_run_waits_for_a_plugin_that_is_starting(directory: Path) -> None:

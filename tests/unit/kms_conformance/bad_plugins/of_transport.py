@@ -311,14 +311,18 @@ class OpensItsDirectory(ReferencePlugin):
         self.path.parent.chmod(0o777)
 
 
-@bad("T16", also=EVERYTHING, timeout_s=0.05)
-class IsDeafAtItsAbstractName(AcceptsAndIsSilent):
+@bad("T16", also=EVERYTHING)
+class LeavesItsAbstractNameToAnother(ReferencePlugin):
     """Its address is filled with NUL bytes; another server has the plain name."""
 
     def __init__(self, kms: RemoteKms, path: Path) -> None:
         super().__init__(kms, path)
-        self._name = f"\0{path}"
         self.path = type(path)(f"@{path}")
+        self._another = grpc.aio.server()
 
     async def start(self) -> None:
-        self.listen(self._name)
+        self._another.add_insecure_port(f"unix-abstract:{str(self.path)[1:]}")
+        await self._another.start()
+
+    async def stop(self, grace_s: float = 0.0) -> None:
+        await self._another.stop(grace_s)
