@@ -198,18 +198,6 @@ async def test_what_could_not_be_mended_is_said(
     assert "nobody listened" not in came
 
 
-async def test_plugin_that_a_recommended_check_killed_does_not_conform(
-    site: Site,
-) -> None:
-    async def kills(kit: Context) -> None:
-        await site.plugin.stop(0)
-
-    chosen = (a_check(kills, "T14", SHOULD), a_check(passes, "T02"))
-    found = await report(site.target, chosen, evolve(TINY, limit=0.01))
-    assert set(what_failed(found)) == {"T14"}
-    assert found.exit_code == 1
-
-
 async def test_progress_is_told_of_every_check(site: Site) -> None:
     watched = Watched()
     chosen = (a_check(passes, "T01"), a_check(passes, "T02", needs=(Hook.PEER,)))
