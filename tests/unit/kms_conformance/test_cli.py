@@ -159,7 +159,8 @@ async def test_stopped_run_heals_what_it_has_broken(
     assert await asyncio.to_thread(pulled.read_text) == "healed\n"
     _, err = await process.communicate()
     assert process.returncode == 1
-    assert err.decode() == "conformance: stopped\n"
+    # asyncio of Python 3.11 may say first that its watcher came too late to a child.
+    assert err.decode().splitlines()[-1] == "conformance: stopped"
 
 
 async def test_report_that_failed_keeps_no_other_from_being_written(
